@@ -1,0 +1,1 @@
+"""The processes of Bauta: API, worker, keeper, and what supervises them."""

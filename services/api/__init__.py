@@ -1,0 +1,1 @@
+"""The HTTP side. Importing it never imports torch."""

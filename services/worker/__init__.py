@@ -1,0 +1,1 @@
+"""The worker: Celery app, job modules, and below them the algorithms."""

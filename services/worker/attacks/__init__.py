@@ -1,0 +1,1 @@
+"""Attacks on classifiers, one module each, on one base."""

@@ -1,0 +1,1 @@
+"""Defenses of classifiers: transformations, detectors, certificates."""

@@ -1,0 +1,1 @@
+"""Architectures, the model wrapper, the registry and its weights."""

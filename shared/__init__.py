@@ -1,0 +1,1 @@
+"""What API, worker and keeper agree on."""
