@@ -1,0 +1,258 @@
+"""Queries of the worker's side. Every write is fenced: only the claim in force may make it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy.orm import Session
+
+from shared.db.engine import db_now
+from shared.db.queries import CHECKPOINTS, Queries, job_prefix
+from shared.db.tables import HELD_STATES, Artifact, Checkpoint, Event, Job
+from shared.problems import Problem
+
+KEPT_PROGRESS_EVENTS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewArtifact:
+    """A file of a result, its bytes already in the object store."""
+
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    object_key: str
+
+
+class ClaimQueries(Queries):
+    """Jobs, as their workers see them."""
+
+    def claim(
+        self, job_id: str, *, queues: Sequence[str], owner: str, lease_seconds: float
+    ) -> Job | None:
+        """Claim this job; ``None`` when it is held, ended, or of another worker's queue."""
+        which = select(Job.id).where(Job.id == job_id, Job.queue.in_(queues))
+        return self._claim_one(which, owner, lease_seconds)
+
+    def claim_oldest(
+        self, *, queues: Sequence[str], owner: str, lease_seconds: float
+    ) -> Job | None:
+        """Claim the job that has waited longest."""
+        which = select(Job.id).where(Job.queue.in_(queues)).order_by(Job.queued_at, Job.id)
+        return self._claim_one(which, owner, lease_seconds)
+
+    def claim_batch(
+        self, first: Job, *, queues: Sequence[str], owner: str, lease_seconds: float, limit: int
+    ) -> list[Job]:
+        """Claim up to ``limit`` further jobs that may run in one batch with ``first``.
+
+        Nothing joins a job that was ever lost, nor joins another: a poison job dies alone.
+        """
+        if first.batch_key is None or first.losses > 0 or limit < 1:
+            return []
+        which = (
+            select(Job.id)
+            .where(Job.queue.in_(queues), Job.batch_key == first.batch_key, Job.losses == 0)
+            .order_by(Job.queued_at, Job.id)
+            .limit(limit)
+        )
+        with self._write() as session:
+            return self._claim(session, which, owner, lease_seconds)
+
+    def _claim_one(self, which: Select[str], owner: str, lease_seconds: float) -> Job | None:
+        with self._write() as session:
+            claimed = self._claim(session, which.limit(1), owner, lease_seconds)
+            return claimed[0] if claimed else None
+
+    def _claim(
+        self, session: Session, which: Select[str], owner: str, lease_seconds: float
+    ) -> list[Job]:
+        free = which.where(Job.state == "queued").with_for_update(skip_locked=True)
+        ids = session.scalars(free).all()
+        if not ids:
+            return []
+        now = self._now(session)
+        jobs = session.scalars(
+            update(Job)
+            .where(Job.id.in_(ids), Job.state == "queued")
+            .values(
+                state="running",
+                owner=owner,
+                fence=Job.fence + 1,
+                claimed_at=now,
+                lease_expires_at=now + lease_seconds,
+            )
+            .returning(Job)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        ).all()
+        for job in jobs:
+            if job.started_at is None:
+                job.started_at = now
+            session.flush()
+            data = {"state": "running", "attempt": job.fence}
+            job.event_seq = self._event(session, job, "running", data)
+        return sorted(jobs, key=lambda job: (job.queued_at, job.id))
+
+    def renew(
+        self, claims: Iterable[tuple[str, int]], *, owner: str, lease_seconds: float
+    ) -> dict[str, str]:
+        """Renew leases; returns the state of each job still held (``running``, ``cancelling``)."""
+        held = {}
+        with self._write() as session:
+            for job_id, fence in claims:
+                state = session.execute(
+                    update(Job)
+                    .where(*_held(job_id, fence), Job.owner == owner)
+                    .values(lease_expires_at=db_now() + lease_seconds)
+                    .returning(Job.state)
+                    .execution_options(synchronize_session=False)
+                ).scalar_one_or_none()
+                if state is not None:
+                    held[job_id] = state
+        return held
+
+    def progress(self, job_id: str, fence: int, data: dict[str, Any]) -> str | None:
+        """Record progress and an event; returns the job's state, ``None`` when not held."""
+        with self._write() as session:
+            job = self._update_held(session, job_id, fence, progress=data)
+            if job is None:
+                return None
+            seq = self._event(session, job, "progress", data)
+            if seq % 100 == 0:
+                session.execute(
+                    delete(Event).where(
+                        Event.job_id == job_id,
+                        Event.type == "progress",
+                        Event.seq <= seq - KEPT_PROGRESS_EVENTS,
+                    )
+                )
+            return job.state
+
+    def event(self, job_id: str, fence: int, kind: str, data: dict[str, Any]) -> bool:
+        """Record an event of the job's own making; false when not held."""
+        with self._write() as session:
+            job = self._update_held(session, job_id, fence, owner=Job.owner)
+            if job is None:
+                return False
+            self._event(session, job, kind, data)
+            return True
+
+    def finish(
+        self,
+        job_id: str,
+        fence: int,
+        *,
+        state: str,
+        retention_seconds: float,
+        result: dict[str, Any] | None = None,
+        problem: Problem | None = None,
+        artifacts: Sequence[NewArtifact] = (),
+    ) -> bool:
+        """End a job in one transaction; false when it is not held, and then nothing changed."""
+        with self._write() as session:
+            now = self._now(session)
+            document = problem.document() if problem else None
+            job = self._update_held(
+                session,
+                job_id,
+                fence,
+                state=state,
+                result=result,
+                problem=document,
+                finished_at=now,
+                lease_expires_at=None,
+                expires_at=now + retention_seconds,
+            )
+            if job is None:
+                return False
+            session.add_all(
+                Artifact(
+                    job_id=job_id,
+                    tenant_id=job.tenant_id,
+                    position=position,
+                    created_at=now,
+                    **vars(artifact),
+                )
+                for position, artifact in enumerate(artifacts)
+            )
+            self._sweep_attempts(session, job, keep=bool(artifacts))
+            self._event(session, job, state, {"state": state, "problem": document})
+            return True
+
+    def _sweep_attempts(self, session: Session, job: Job, *, keep: bool) -> None:
+        """Empty what earlier claims, and this one's checkpoints, left in the object store."""
+        had = session.execute(
+            delete(Checkpoint).where(Checkpoint.job_id == job.id).returning(Checkpoint.name)
+        ).all()
+        for fence in range(1, job.fence):
+            self._sweep(session, job.tenant_id, job_prefix(job.tenant_id, job.id, fence))
+        own = job_prefix(job.tenant_id, job.id, job.fence)
+        if not keep:
+            self._sweep(session, job.tenant_id, own)
+        elif had:
+            self._sweep(session, job.tenant_id, f"{own}{CHECKPOINTS}/")
+
+    def hand_back(self, job_id: str, fence: int, *, ring_again_seconds: float) -> str | None:
+        """Return a job to the queue without a loss; a cancelling one ends. Returns its state."""
+        with self._write() as session:
+            now = self._now(session)
+            job = self._update_held(session, job_id, fence, owner=None)
+            if job is None:
+                return None
+            if job.state == "cancelling":
+                job.state, job.finished_at = "cancelled", now
+                self._sweep_attempts(session, job, keep=False)
+            else:
+                requeue(job, now=now, ring_at=now + ring_again_seconds)
+            session.flush()
+            self._event(session, job, job.state, {"state": job.state, "reason": "handed back"})
+            return job.state
+
+    def checkpoint(self, job_id: str, fence: int, files: dict[str, str]) -> bool:
+        """Make ``files`` (name → object key) the job's newest checkpoint; false when not held."""
+        with self._write() as session:
+            job = self._update_held(session, job_id, fence, owner=Job.owner)
+            if job is None:
+                return False
+            session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
+            now = self._now(session)
+            session.add_all(
+                Checkpoint(
+                    job_id=job_id,
+                    name=name,
+                    tenant_id=job.tenant_id,
+                    fence=fence,
+                    object_key=key,
+                    created_at=now,
+                )
+                for name, key in files.items()
+            )
+            return True
+
+    def checkpoint_files(self, job_id: str) -> dict[str, str]:
+        """Return the newest checkpoint's files (name → object key)."""
+        with self._read() as session:
+            rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id))
+            return {row.name: row.object_key for row in rows}
+
+    def _update_held(self, session: Session, job_id: str, fence: int, **values: Any) -> Job | None:
+        return session.scalars(
+            update(Job)
+            .where(*_held(job_id, fence))
+            .values(**values)
+            .returning(Job)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        ).one_or_none()
+
+
+def requeue(job: Job, *, now: float, ring_at: float) -> None:
+    """Put a claimed job back, at the end of the queue, keeping count of its running time."""
+    job.run_seconds += max(0.0, now - (job.claimed_at or now))
+    job.state, job.owner, job.lease_expires_at = "queued", None, None
+    job.queued_at, job.ring_at, job.rings = now, ring_at, 0
+
+
+def _held(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
+    return Job.id == job_id, Job.fence == fence, Job.state.in_(HELD_STATES)

@@ -1,0 +1,282 @@
+"""Queries of the client's side: create, read, list, cancel, purge."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from shared.db.images import NewImage, image_row
+from shared.db.queries import Queries
+from shared.db.tables import Artifact, Event, IdempotencyKey, Image, Job, JobImage
+from shared.problems import Problem
+from shared.specs import JobSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job to create. ``images`` came with the request and belong to it."""
+
+    id: str
+    tenant_id: str
+    spec: JobSpec
+    images: Sequence[NewImage] = ()
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Enough of a job to know whether something happened."""
+
+    event_seq: int
+    state: str
+
+
+class JobQueries(Queries):
+    """Jobs, as their owners see them."""
+
+    def create(
+        self, new: NewJob, *, max_queued: int, retention_seconds: float, ring_again_seconds: float
+    ) -> tuple[Job, bool]:
+        """Commit a queued job; returns it and whether it is new.
+
+        Raises the problems ``queue-full``, ``unknown-image`` and ``idempotency-key-reused``.
+        A repeated idempotency key with the same fingerprint returns the first job.
+        """
+        with self._write() as session:
+            now = self._now(session)
+            if new.idempotency_key is not None:
+                earlier = self._earlier(session, new, expires_at=now + retention_seconds)
+                if earlier is not None:
+                    return earlier, False
+            self._refuse_full(session, max_queued)
+            session.add_all(
+                image_row(
+                    new.tenant_id,
+                    image,
+                    now=now,
+                    retention_seconds=retention_seconds,
+                    job_id=new.id,
+                )
+                for image in new.images
+            )
+            session.flush()
+            self._refuse_unknown_images(session, new, now)
+            job = _job_row(new, now=now, expires_at=now + retention_seconds)
+            job.ring_at = now + ring_again_seconds
+            session.add(job)
+            session.flush()
+            session.add_all(
+                JobImage(
+                    job_id=new.id, position=position, tenant_id=new.tenant_id, image_id=image_id
+                )
+                for position, image_id in enumerate(new.spec.image_ids)
+            )
+            job.event_seq = self._event(session, job, "queued", {"state": "queued"})
+            return job, True
+
+    def _earlier(self, session: Session, new: NewJob, *, expires_at: float) -> Job | None:
+        is_new = self._insert_if_new(
+            session,
+            IdempotencyKey,
+            tenant_id=new.tenant_id,
+            key=new.idempotency_key,
+            fingerprint=new.fingerprint,
+            job_id=new.id,
+            expires_at=expires_at,
+        )
+        if is_new:
+            return None
+        kept = session.get_one(IdempotencyKey, (new.tenant_id, new.idempotency_key))
+        if kept.fingerprint != new.fingerprint:
+            raise Problem(
+                "idempotency-key-reused",
+                f"The key was first used for job {kept.job_id} with another body.",
+                job=kept.job_id,
+            )
+        return session.get_one(Job, kept.job_id)
+
+    def _refuse_full(self, session: Session, max_queued: int) -> None:
+        queued = session.scalar(select(func.count()).where(Job.state == "queued")) or 0
+        if queued >= max_queued:
+            detail = f"{queued} jobs are waiting; the limit is {max_queued}."
+            problem = Problem("queue-full", detail, limit=max_queued)
+            raise problem.with_headers(Retry_After="5")
+
+    def _refuse_unknown_images(self, session: Session, new: NewJob, now: float) -> None:
+        wanted = set(new.spec.image_ids)
+        # Locked, so that none of them can be deleted before this job is seen to read it.
+        found = session.scalars(
+            select(Image.id)
+            .where(
+                Image.id.in_(wanted),
+                Image.tenant_id == new.tenant_id,
+                Image.expires_at > now,
+                or_(Image.job_id.is_(None), Image.job_id == new.id),
+            )
+            .with_for_update(read=True)
+        )
+        missing = wanted - set(found)
+        if missing:
+            errors = [
+                {"pointer": f"/images/{position}", "detail": f"no such image: {image_id}"}
+                for position, image_id in enumerate(new.spec.image_ids)
+                if image_id in missing
+            ]
+            raise Problem("unknown-image", "The job names images that do not exist.", errors=errors)
+
+    def get(self, tenant_id: str, job_id: str) -> Job | None:
+        """Return the job, or ``None`` for a missing, deleted or foreign one."""
+        with self._read() as session:
+            return session.scalar(_visible(tenant_id).where(Job.id == job_id))
+
+    def page(
+        self,
+        tenant_id: str,
+        *,
+        limit: int,
+        kind: str | None = None,
+        state: str | None = None,
+        before: tuple[float, str] | None = None,
+    ) -> list[Job]:
+        """Return jobs, newest first, those before ``(created_at, id)``."""
+        query = _visible(tenant_id).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(Job.kind == kind)
+        if state is not None:
+            query = query.where(Job.state == state)
+        if before is not None:
+            created_at, job_id = before
+            query = query.where(
+                or_(
+                    Job.created_at < created_at,
+                    (Job.created_at == created_at) & (Job.id < job_id),
+                )
+            )
+        with self._read() as session:
+            return list(session.scalars(query))
+
+    def artifacts(self, tenant_id: str, job_id: str) -> list[Artifact]:
+        """Return a finished job's artifacts, in the order it made them."""
+        with self._read() as session:
+            return list(
+                session.scalars(
+                    select(Artifact)
+                    .where(Artifact.job_id == job_id, Artifact.tenant_id == tenant_id)
+                    .order_by(Artifact.position)
+                )
+            )
+
+    def artifact(self, tenant_id: str, job_id: str, name: str) -> Artifact | None:
+        """Return one artifact."""
+        with self._read() as session:
+            return session.scalar(
+                select(Artifact).where(
+                    Artifact.job_id == job_id,
+                    Artifact.tenant_id == tenant_id,
+                    Artifact.name == name,
+                )
+            )
+
+    def events_after(
+        self, tenant_id: str, job_id: str, seq: int, *, limit: int = 500
+    ) -> list[Event]:
+        """Return the job's events after number ``seq``, oldest first."""
+        with self._read() as session:
+            return list(
+                session.scalars(
+                    select(Event)
+                    .where(Event.job_id == job_id, Event.tenant_id == tenant_id, Event.seq > seq)
+                    .order_by(Event.seq)
+                    .limit(limit)
+                )
+            )
+
+    def snapshots(self, job_ids: Iterable[str]) -> dict[str, Snapshot]:
+        """Return event number and state of each job that exists (for the watcher)."""
+        with self._read() as session:
+            rows = session.execute(
+                select(Job.id, Job.event_seq, Job.state).where(Job.id.in_(list(job_ids)))
+            )
+            return {job_id: Snapshot(seq, state) for job_id, seq, state in rows}
+
+    def cancel(self, tenant_id: str, job_id: str) -> Job | None:
+        """Ask a job to stop; a queued one stops at once. Raises the problem ``job-finished``."""
+        with self._write() as session:
+            job = session.scalar(_visible(tenant_id).where(Job.id == job_id).with_for_update())
+            if job is None:
+                return None
+            if job.state == "cancelling":
+                return job
+            if job.state not in ("queued", "running"):
+                raise Problem("job-finished", f"The job is {job.state} already.", state=job.state)
+            if job.state == "queued":
+                job.state, job.finished_at = "cancelled", self._now(session)
+            else:
+                job.state = "cancelling"
+            session.flush()
+            job.event_seq = self._event(session, job, job.state, {"state": job.state})
+            return job
+
+    def purge(self, tenant_id: str, job_id: str) -> bool:
+        """Delete a job and all its bytes; a live one stops without a result."""
+        with self._write() as session:
+            job = session.scalar(_visible(tenant_id).where(Job.id == job_id).with_for_update())
+            if job is None:
+                return False
+            state = job.state if job.finished_at is not None else "cancelled"
+            self._wipe(session, job, state=state, deleted=True)
+            return True
+
+    def counts(self) -> list[tuple[str, str, int]]:
+        """Return ``(kind, state, number)`` of all jobs kept."""
+        with self._read() as session:
+            rows = session.execute(
+                select(Job.kind, Job.state, func.count())
+                .where(Job.deleted_at.is_(None))
+                .group_by(Job.kind, Job.state)
+            )
+            return [(kind, state, number) for kind, state, number in rows]
+
+    def oldest_queued_seconds(self) -> dict[str, float]:
+        """Return by queue how long its oldest queued job has waited."""
+        with self._read() as session:
+            rows = session.execute(
+                select(Job.queue, self._now(session) - func.min(Job.queued_at))
+                .where(Job.state == "queued")
+                .group_by(Job.queue)
+            )
+            return {queue: max(0.0, seconds) for queue, seconds in rows}
+
+    def ring_now(self, job_id: str) -> None:
+        """Let the keeper ring for this job at its next round: the first ring did not go out."""
+        with self._write() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(ring_at=self._now(session)))
+
+
+def _visible(tenant_id: str) -> Select[Job]:
+    return select(Job).where(Job.tenant_id == tenant_id, Job.deleted_at.is_(None))
+
+
+def _job_row(new: NewJob, *, now: float, expires_at: float) -> Job:
+    return Job(
+        id=new.id,
+        tenant_id=new.tenant_id,
+        kind=new.spec.kind,
+        spec_version=new.spec.spec_version,
+        spec=new.spec.model_dump(mode="json"),
+        queue=new.spec.queue,
+        batch_key=new.spec.batch_key,
+        state="queued",
+        timeout_seconds=new.spec.timeout_seconds,
+        created_at=now,
+        queued_at=now,
+        ring_at=now,
+        rings=0,
+        expires_at=expires_at,
+        event_seq=0,
+        fence=0,
+        losses=0,
+        run_seconds=0.0,
+    )

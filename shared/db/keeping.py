@@ -1,0 +1,179 @@
+"""Queries of the keeper: ring again, reap, expire, sweep."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, select
+
+from shared.db.claims import requeue
+from shared.db.engine import db_now
+from shared.db.queries import Queries, image_prefix, job_prefix
+from shared.db.tables import (
+    FINAL_STATES,
+    HELD_STATES,
+    LIVE_STATES,
+    Checkpoint,
+    IdempotencyKey,
+    Image,
+    Job,
+    JobImage,
+    Sweep,
+)
+from shared.problems import Problem
+
+LONGEST_BACKOFF_SECONDS = 60.0
+ROUND = 200
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A job whose lease ran out, and what became of it."""
+
+    job_id: str
+    queue: str
+    state: str
+    losses: int
+
+
+class KeeperQueries(Queries):
+    """The periodic duties."""
+
+    def due_to_ring(self, *, ring_again_seconds: float) -> list[tuple[str, str]]:
+        """Return ``(job id, queue)`` of jobs queued too long; each waits longer than before."""
+        with self._write() as session:
+            now = self._now(session)
+            due = session.scalars(
+                select(Job)
+                .where(Job.state == "queued", Job.ring_at <= now)
+                .order_by(Job.queued_at)
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for job in due:
+                job.rings += 1
+                wait = ring_again_seconds * 2.0 ** min(job.rings, 20)
+                job.ring_at = now + min(wait, LONGEST_BACKOFF_SECONDS)
+            return [(job.id, job.queue) for job in due]
+
+    def reap(
+        self, *, max_losses: int, retention_seconds: float, ring_again_seconds: float
+    ) -> list[Reaped]:
+        """Return expired leases to the queue; a job lost too often fails with ``worker-lost``."""
+        with self._write() as session:
+            now = self._now(session)
+            lost = session.scalars(
+                select(Job)
+                .where(Job.state.in_(HELD_STATES), Job.lease_expires_at < now)
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            reaped = []
+            for job in lost:
+                job.losses += 1
+                data: dict[str, object] = {"reason": "lease expired", "losses": job.losses}
+                if job.state == "cancelling":
+                    job.state = "cancelled"
+                elif job.losses >= max_losses:
+                    job.state = "failed"
+                    problem = Problem(
+                        "worker-lost",
+                        f"The job's worker died {job.losses} times while running it.",
+                        losses=job.losses,
+                    )
+                    job.problem = data["problem"] = problem.document()
+                else:
+                    requeue(job, now=now, ring_at=now + ring_again_seconds)
+                if job.state != "queued":
+                    job.finished_at, job.lease_expires_at = now, None
+                    job.expires_at = now + retention_seconds
+                    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id))
+                    self._sweep(session, job.tenant_id, job_prefix(job.tenant_id, job.id))
+                session.flush()
+                self._event(session, job, job.state, {"state": job.state, **data})
+                reaped.append(Reaped(job.id, job.queue, job.state, job.losses))
+            return reaped
+
+    def expire_jobs(self) -> int:
+        """Turn finished or never-run jobs past their time into tombstones."""
+        with self._write() as session:
+            past = session.scalars(
+                select(Job)
+                .where(
+                    Job.state.in_(("queued", "succeeded", "failed", "cancelled")),
+                    Job.deleted_at.is_(None),
+                    Job.expires_at < self._now(session),
+                )
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for job in past:
+                self._wipe(session, job, state="expired", deleted=False)
+            return len(past)
+
+    def forget_tombstones(self, *, older_than_seconds: float) -> int:
+        """Drop the rows of jobs that were deleted or expired long ago."""
+        with self._write() as session:
+            limit = self._now(session) - older_than_seconds
+            gone = session.execute(
+                delete(Job)
+                .where(
+                    Job.state.in_(FINAL_STATES),
+                    (Job.deleted_at < limit)
+                    | ((Job.state == "expired") & (Job.expires_at < limit)),
+                )
+                .returning(Job.id)
+                .execution_options(synchronize_session=False)
+            )
+            return len(gone.all())
+
+    def expire_images(self) -> int:
+        """Delete images past their time that no live job reads."""
+        in_use = exists(
+            select(Job.id)
+            .join(JobImage, JobImage.job_id == Job.id)
+            .where(JobImage.image_id == Image.id, Job.state.in_(LIVE_STATES))
+        )
+        with self._write() as session:
+            past = session.scalars(
+                select(Image)
+                .where(Image.expires_at < self._now(session), ~in_use)
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for image in past:
+                session.delete(image)
+                self._sweep(session, image.tenant_id, image_prefix(image.tenant_id, image.id))
+            return len(past)
+
+    def expire_idempotency_keys(self) -> int:
+        """Forget idempotency keys past their time."""
+        with self._write() as session:
+            gone = session.execute(
+                delete(IdempotencyKey)
+                .where(IdempotencyKey.expires_at < db_now())
+                .returning(IdempotencyKey.key)
+                .execution_options(synchronize_session=False)
+            )
+            return len(gone.all())
+
+    def due_sweeps(self) -> list[Sweep]:
+        """Return prefixes of the object store to empty now."""
+        with self._read() as session:
+            return list(
+                session.scalars(
+                    select(Sweep)
+                    .where(Sweep.due_at <= self._now(session))
+                    .order_by(Sweep.due_at)
+                    .limit(ROUND)
+                )
+            )
+
+    def swept(self, sweep: Sweep, *, again_after_seconds: float) -> None:
+        """Record that a prefix was emptied; it is swept once more after the longest deadline."""
+        with self._write() as session:
+            row = session.get(Sweep, sweep.id, with_for_update=True)
+            if row is None:
+                return
+            if row.last:
+                session.delete(row)
+                return
+            row.last, row.due_at = True, self._now(session) + again_after_seconds

@@ -1,0 +1,26 @@
+"""The repository: every query of the project, in groups by who asks."""
+
+from sqlalchemy import Engine, text
+
+from shared.db.claims import ClaimQueries
+from shared.db.images import ImageQueries
+from shared.db.jobs import JobQueries
+from shared.db.keeping import KeeperQueries
+from shared.db.keys import KeyQueries
+
+
+class Repository:
+    """All queries, on one engine. Each call is one transaction; objects returned are detached."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.jobs = JobQueries(engine)
+        self.claims = ClaimQueries(engine)
+        self.keeping = KeeperQueries(engine)
+        self.images = ImageQueries(engine)
+        self.keys = KeyQueries(engine)
+
+    def check(self) -> None:
+        """Raise when the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))

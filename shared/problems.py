@@ -1,0 +1,80 @@
+"""Problems (RFC 9457): every error that a client can meet, by its stable slug."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TYPE_PREFIX = "/problems/"
+
+# slug: (HTTP status, title)
+CATALOG: Mapping[str, tuple[int, str]] = {
+    # the request
+    "malformed-json": (400, "The body is not valid JSON"),
+    "malformed-multipart": (400, "The body is not valid multipart/form-data"),
+    "invalid-header": (400, "A request header cannot be understood"),
+    "invalid-page-token": (400, "The page token is not one that this service issued"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden-origin": (403, "Requests from this origin are not accepted"),
+    "not-found": (404, "There is no such resource"),
+    "unknown-kind": (404, "There is no such job kind"),
+    "method-not-allowed": (405, "This method is not allowed here"),
+    "not-acceptable": (406, "This job has no result of the media type asked for"),
+    "image-in-use": (409, "A live job still uses this image"),
+    "job-finished": (409, "The job has already finished"),
+    "model-unavailable": (409, "The model's weights are not here"),
+    "precondition-failed": (412, "The resource is not the version asked for"),
+    "content-too-large": (413, "The body is larger than this service takes"),
+    "image-too-large": (413, "The image has more bytes than this service takes"),
+    "unsupported-media-type": (415, "The body's media type is not supported here"),
+    "range-not-satisfiable": (416, "The range lies outside of the content"),
+    "invalid-request": (422, "The request has invalid fields"),
+    "empty-image": (422, "The image has no bytes"),
+    "unsupported-image-type": (415, "The file is not an image of a supported type"),
+    "image-too-many-pixels": (422, "The image has more pixels than this service takes"),
+    "corrupt-image": (422, "The image is damaged or truncated"),
+    "unknown-image": (422, "An image that the job names does not exist"),
+    "unknown-model": (422, "The model that the job names does not exist"),
+    "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
+    "queue-full": (429, "The queue is full"),
+    "too-many-waiting": (429, "Too many requests are waiting already"),
+    "internal-error": (500, "Something went wrong here"),
+    "database-unavailable": (503, "The database does not answer"),
+    "object-store-unavailable": (503, "The object store does not answer"),
+    "wait-timeout": (504, "The job did not finish within the wait"),
+    "storage-full": (507, "There is no space left to store this"),
+    # what a job can die of
+    "worker-lost": (500, "The job's worker died, repeatedly"),
+    "deadline-exceeded": (504, "The job ran past its deadline"),
+    "job-failed": (500, "The job failed"),
+    "invalid-input": (422, "The job's input cannot be worked on"),
+}
+
+
+class Problem(Exception):
+    """A problem that reaches the client, as an HTTP answer or as the end of a job.
+
+    ``slug`` is a key of ``CATALOG``; ``detail`` a sentence for this occurrence; ``extensions``
+    further members of the problem document (``errors``, ``limit`` …).
+    """
+
+    def __init__(self, slug: str, detail: str, **extensions: Any) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.detail = detail
+        self.extensions = extensions
+        self.status, self.title = CATALOG[slug]
+        self.headers: dict[str, str] = {}
+
+    def with_headers(self, **headers: str) -> "Problem":
+        """Add HTTP headers (``Retry_After`` becomes ``Retry-After``)."""
+        self.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """Return the ``application/problem+json`` document."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extensions,
+        }

@@ -1,0 +1,35 @@
+"""The result of ``classify``."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.results.base import JobResult, ResultPart
+from shared.specs.base import Box
+
+
+class ClassifiedFace(ResultPart):
+    """One face and its label."""
+
+    box: Box = Field(description="in pixels of the upright photo")
+    detection_score: float | None = Field(description="of the face finder; null for given boxes")
+    label: str
+    probabilities: dict[str, float]
+
+
+class ClassifiedImage(ResultPart):
+    """One photo and its faces, largest first."""
+
+    image: str
+    width: int
+    height: int
+    faces: tuple[ClassifiedFace, ...]
+    annotated: str | None = Field(description="name of the artifact with boxes and labels drawn")
+
+
+class ClassifyResult(JobResult):
+    """Labels of all faces of all images of the job, in the order of the spec."""
+
+    kind: Literal["classify"] = "classify"
+    images: tuple[ClassifiedImage, ...]
+    counts: dict[str, int] = Field(description="faces by label, over all images")
