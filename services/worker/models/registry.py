@@ -1,0 +1,100 @@
+"""Models on disk: a folder each, with safetensors and a card."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from services.worker.models.architectures import build
+from services.worker.models.base import Classifier
+from shared.model_card import CARD_FILE, WEIGHTS_FILE, ModelCard, list_cards
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+class ModelUnavailableError(Exception):
+    """A model's weights are missing or are not the ones its card describes."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A classifier ready to serve: ``eval()``, parameters frozen, on its device."""
+
+    classifier: Classifier
+    card: ModelCard
+    device: torch.device
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the weights take."""
+        tensors = [*self.classifier.parameters(), *self.classifier.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def find_models(*roots: Path) -> dict[str, tuple[ModelCard, Path]]:
+    """Return all models by id: those under ``roots``, then the bundled ones."""
+    return list_cards(*roots, BUNDLED)
+
+
+def default_model(task: str, *roots: Path) -> ModelCard:
+    """Return the card of the model that serves ``task``; raises ``ModelUnavailableError``."""
+    cards = [card for card, _ in find_models(*roots).values() if card.task == task]
+    if not cards:
+        raise ModelUnavailableError(f"no model for the task {task!r} is installed")
+    return next((card for card in cards if card.default), cards[0])
+
+
+def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a model. The weights' hash, names, shapes and values are checked.
+
+    Raises ``ModelUnavailableError`` with the path and hash that were expected.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelUnavailableError(f"{card.id}: no weights; put SHA-256 {card.sha256} at {path}")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise ModelUnavailableError(f"{card.id}: {path} does not have SHA-256 {card.sha256}")
+    classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in load(data).items()
+    }
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise ModelUnavailableError(f"{card.id}: the weights hold values that are not finite")
+    try:
+        classifier.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelUnavailableError(f"{card.id}: {error}") from error
+    classifier.eval().requires_grad_(False)
+    target = torch.device(device)
+    placed = classifier.to(target).to(memory_format=torch.channels_last)
+    return LoadedModel(placed, card, target)
+
+
+def save_model(
+    classifier: Classifier, root: Path, *, half: bool = False, **card_fields: object
+) -> ModelCard:
+    """Write ``<root>/<id>/``: weights (float16 with ``half``) and the card; returns the card."""
+    state = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in classifier.state_dict().items()
+    }
+    data = save(state)
+    card = ModelCard.model_validate(
+        {
+            "architecture": classifier.architecture,
+            "classes": classifier.classes,
+            "input_size": classifier.input_size,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size": len(data),
+            **card_fields,
+        }
+    )
+    folder = root / card.id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return card

@@ -1,0 +1,91 @@
+"""Random changes to whole batches of images, as tensors."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far images are changed in training; 0 turns a change off."""
+
+    flip: float = 0.5  # probability
+    rotation: float = 15.0  # degrees either way
+    zoom: float = 0.1  # share of the size either way
+    shift: float = 0.05  # share of the size either way
+    color: float = 0.2  # share of brightness, contrast and saturation either way
+    erase: float = 0.25  # probability of one erased rectangle
+    blur: float = 0.25  # probability of a loss of resolution down to a quarter
+
+
+def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Change float images ``(N, 3, S, S)`` in [0, 1]; returns the same shape and range."""
+    images = _move(images, settings, generator)
+    if settings.blur:
+        images = _lose_resolution(images, settings.blur, generator)
+    if settings.color:
+        images = _recolor(images, settings.color, generator)
+    if settings.erase:
+        images = _erase(images, settings.erase, generator)
+    return images.clamp(0, 1)
+
+
+def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=generator)
+
+
+def _move(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    n = len(images)
+    angle = _uniform(n, -settings.rotation, settings.rotation, generator) * math.pi / 180
+    scale = _uniform(n, 1 - settings.zoom, 1 + settings.zoom, generator)
+    mirror = 1 - 2 * (torch.rand(n, generator=generator) < settings.flip).float()
+    shift = _uniform(2 * n, -2 * settings.shift, 2 * settings.shift, generator).view(n, 2)
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    rows = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1)
+    grid = functional.affine_grid(rows.view(n, 2, 3), list(images.shape), align_corners=False)
+    return functional.grid_sample(
+        images, grid.to(images.device), padding_mode="border", align_corners=False
+    )
+
+
+def _lose_resolution(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(images), generator=generator) < share
+    if not chosen.any():
+        return images
+    size = images.shape[-1]
+    small = int(size * float(_uniform(1, 0.25, 0.7, generator)))
+    reduced = functional.interpolate(images[chosen], (small, small), mode="area")
+    images = images.clone()
+    images[chosen] = functional.interpolate(reduced, (size, size), mode="bilinear")
+    return images
+
+
+def _recolor(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    n = len(images)
+    brightness, contrast, saturation = (
+        _uniform(n, 1 - amount, 1 + amount, generator).view(n, 1, 1, 1).to(images.device)
+        for _ in range(3)
+    )
+    images = images * brightness
+    images = (images - images.mean((1, 2, 3), keepdim=True)) * contrast + images.mean(
+        (1, 2, 3), keepdim=True
+    )
+    gray = images.mean(1, keepdim=True)
+    return (images - gray) * saturation + gray
+
+
+def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    n, _, height, width = images.shape
+    chosen = torch.rand(n, generator=generator) < probability
+    sides = _uniform(2 * n, 0.1, 0.35, generator).view(n, 2)
+    centers = torch.rand(n, 2, generator=generator)
+    rows = (torch.arange(height) + 0.5) / height
+    columns = (torch.arange(width) + 0.5) / width
+    in_rows = (rows[None] - centers[:, :1]).abs() < sides[:, :1] / 2
+    in_columns = (columns[None] - centers[:, 1:]).abs() < sides[:, 1:] / 2
+    erased = in_rows[:, None, :, None] & in_columns[:, None, None, :] & chosen.view(n, 1, 1, 1)
+    fill = torch.rand(n, 3, 1, 1, generator=generator)
+    return torch.where(erased.to(images.device), fill.to(images.device), images)

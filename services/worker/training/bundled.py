@@ -1,0 +1,161 @@
+"""Trains the models that ship: ``python -m services.worker.training.bundled --help``.
+
+Only training and validation folders are read; the test folders are for the final figures, which
+``services.worker.training.judge`` makes.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from services.worker.models.architectures import build
+from services.worker.models.base import Classifier
+from services.worker.models.registry import BUNDLED, find_models, load_model, save_model
+from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
+from services.worker.training.loop import TrainConfig, train
+
+BINARY = ("with_mask", "without_mask")
+THREE = (*BINARY, "mask_weared_incorrect")
+MARGIN = 0.15
+LICENSE = "research and evaluation only; see LICENSE-WEIGHTS.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, and how."""
+
+    id: str
+    task: str
+    architecture: str
+    size: int
+    classes: tuple[str, ...]
+    config: TrainConfig
+    default: bool = False
+    start_from: str | None = None
+
+
+RECIPES = (
+    Recipe(
+        id="mask-cnn-32",
+        task="mask",
+        architecture="cnn",
+        size=32,
+        classes=BINARY,
+        config=TrainConfig(epochs=60, max_lr=2e-3, batch_size=64, seed=1),
+    ),
+    Recipe(
+        id="mask-mobilenetv3s-112",
+        task="mask",
+        architecture="mobilenet_v3_small",
+        size=112,
+        classes=BINARY,
+        config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=48, seed=1),
+        default=True,
+    ),
+    Recipe(
+        id="mask3-mobilenetv3s-112",
+        task="mask3",
+        architecture="mobilenet_v3_small",
+        size=112,
+        classes=THREE,
+        config=TrainConfig(epochs=15, max_lr=5e-4, batch_size=48, balanced=True, seed=1),
+        default=True,
+        start_from="mask-mobilenetv3s-112",
+    ),
+)
+
+
+def load_data(recipe: Recipe, data: Path) -> tuple[LabeledImages, LabeledImages]:
+    """Return training and validation images: whole crops and faces cut as in serving."""
+    faces = load_voc_faces(
+        data / "mask_detection" / "train", recipe.classes, size=recipe.size, margin=MARGIN
+    )
+    train_faces, val_faces = faces.split(0.15, seed=7)
+    folders = data / "mask_classification"
+    parts = [
+        _with_classes(load_class_folders(folders / part, BINARY, size=recipe.size), recipe.classes)
+        for part in ("train", "val")
+    ]
+    return join(parts[0], train_faces), join(parts[1], val_faces)
+
+
+def _with_classes(images: LabeledImages, classes: tuple[str, ...]) -> LabeledImages:
+    return LabeledImages(images.images, images.labels, classes, images.groups)
+
+
+def start(recipe: Recipe, root: Path) -> Classifier:
+    """Build the model, from another one's backbone where the recipe says so."""
+    torch.manual_seed(recipe.config.seed)
+    classifier = build(recipe.architecture, classes=recipe.classes, input_size=recipe.size)
+    if recipe.start_from is None:
+        return classifier
+    card, folder = find_models(root)[recipe.start_from]
+    earlier = load_model(card, folder).classifier.state_dict()
+    own = classifier.state_dict()
+    kept = {name: value for name, value in earlier.items() if value.shape == own[name].shape}
+    classifier.load_state_dict({**own, **kept})
+    return classifier
+
+
+def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> None:
+    """Train one model and write it with its card."""
+    training, validation = load_data(recipe, data)
+    say(f"{recipe.id}: {len(training)} images {training.counts}, validation {validation.counts}")
+    began = time.monotonic()
+
+    def progress(done: int, total: int, message: str) -> None:
+        if done % max(1, total // (4 * recipe.config.epochs)) == 0:
+            say(f"  {done}/{total} {message} ({time.monotonic() - began:.0f} s)")
+
+    trained = train(start(recipe, root), training, validation, recipe.config, progress=progress)
+    say(f"  best epoch {trained.best}")
+    card = save_model(
+        trained.classifier,
+        root,
+        half=True,
+        id=recipe.id,
+        task=recipe.task,
+        crop_margin=MARGIN,
+        default=recipe.default,
+        license=LICENSE,
+        lineage=(recipe.start_from,) if recipe.start_from else (),
+        training_data={
+            "sources": ["mask_classification/train", "mask_detection/train (85 % of its photos)"],
+            "counts": training.counts,
+            "fingerprint": training.fingerprint,
+            "validation_fingerprint": validation.fingerprint,
+        },
+        training={
+            "script": f"python -m services.worker.training.bundled --only {recipe.id}",
+            "config": asdict(recipe.config),
+            "best_epoch": trained.best.number,
+            "seconds": round(time.monotonic() - began),
+            "torch": torch.__version__,
+        },
+        metrics={
+            "validation_accuracy": round(trained.best.val_accuracy, 4),
+            "validation_loss": round(trained.best.val_loss, 4),
+        },
+    )
+    say(f"  wrote {card.id}, {card.size / 2**20:.1f} MiB")
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--only", nargs="*", help="ids of models to train")
+    arguments = parser.parse_args()
+    for recipe in RECIPES:
+        if not arguments.only or recipe.id in arguments.only:
+            make(recipe, arguments.data, arguments.out, lambda line: print(line, file=sys.stderr))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Image safety: uploads are hostile until ``sanitize`` has been through them."""
+
+from shared.images.decode import decode_rgb, limit_concurrent_decodes
+from shared.images.limits import ImageLimits, ImageRejectedError
+from shared.images.sanitize import MEDIA_TYPES, StoredImage, sanitize
+
+__all__ = [
+    "MEDIA_TYPES",
+    "ImageLimits",
+    "ImageRejectedError",
+    "StoredImage",
+    "decode_rgb",
+    "limit_concurrent_decodes",
+    "sanitize",
+]

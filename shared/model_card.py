@@ -1,0 +1,47 @@
+"""The card of a model: what it is, what made it, how well it does. Imports pydantic only."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class ModelCard(BaseModel):
+    """The metadata document beside a model's safetensors file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    task: str = Field(description="`mask`: with or without; `mask3`: also worn incorrectly")
+    architecture: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int] = Field(description="height and width in pixels")
+    crop_margin: float = Field(description="of the face's size, added on each side of its box")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the weights file")
+    size: int = Field(description="of the weights file, in bytes")
+    license: str
+    training_data: dict[str, Any] = Field(description="sources, counts and fingerprint")
+    lineage: tuple[str, ...] = Field((), description="models it was initialized or distilled from")
+    training: dict[str, Any] = Field(description="settings of the run that made it")
+    metrics: dict[str, Any] = {}
+    default: bool = Field(False, description="whether it serves its task unless another is named")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card in a model's folder."""
+    return ModelCard.model_validate_json((folder / CARD_FILE).read_bytes())
+
+
+def list_cards(*roots: Path) -> dict[str, tuple[ModelCard, Path]]:
+    """Return ``{id: (card, folder)}`` of all models under the roots; the first root wins."""
+    found: dict[str, tuple[ModelCard, Path]] = {}
+    for root in roots:
+        folders = sorted(root.iterdir()) if root.is_dir() else []
+        for folder in folders:
+            if (folder / CARD_FILE).is_file():
+                card = read_card(folder)
+                found.setdefault(card.id, (card, folder))
+    return found
