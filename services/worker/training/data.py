@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 import numpy as np
 import torch
@@ -111,7 +110,9 @@ def load_voc_faces(
 
 def read_voc(path: Path) -> list[tuple[str, tuple[float, float, float, float]]]:
     """Read the labeled boxes ``(x0, y0, x1, y1)`` of a Pascal VOC file."""
-    root: Element = ElementTree.parse(path).getroot()
+    root = ElementTree.parse(path).getroot()
+    if root is None:
+        raise ValueError(f"{path.name} is empty")
     found = []
     for entry in root.iter("object"):
         corners = entry.find("bndbox")

@@ -1,0 +1,1 @@
+"""The keeper: one small process with the periodic duties."""

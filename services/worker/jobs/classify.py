@@ -1,0 +1,234 @@
+"""``classify``: finds faces and tells who wears a mask; several jobs share one forward pass."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from services.worker.faces.crops import Pixels, crop_faces, resize
+from services.worker.jobs.drawing import MAX_SIDE, Mark, draw_marks
+from services.worker.jobs.provenance import device_name, model_used, versions
+from services.worker.jobs.warmth import face_detector, mask_model
+from services.worker.models.registry import LoadedModel
+from services.worker.runtime.context import JobContext
+from shared.images import ImageRejectedError
+from shared.problems import Problem
+from shared.results import Timing
+from shared.results.classify import ClassifiedFace, ClassifiedImage, ClassifyResult
+from shared.specs.base import Box
+from shared.specs.classify import ClassifySpec
+
+IMAGES_AT_ONCE = 32
+FACES_AT_ONCE = 64
+
+Item = tuple[JobContext, ClassifySpec]
+Corners = tuple[float, float, float, float]
+Seconds = defaultdict[str, float]
+
+
+@dataclass
+class _Photo:
+    """One photo on its way through a batch."""
+
+    item: int
+    index: int
+    picture: Pixels | None  # reduced, for drawing
+    scale: float
+    size: tuple[int, int]
+    boxes: list[Corners]
+    scores: list[float | None]
+    crops: Tensor
+
+
+@dataclass
+class _Progress:
+    """What is known of one job of the batch."""
+
+    context: JobContext
+    spec: ClassifySpec
+    images: list[ClassifiedImage] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def run(context: JobContext, spec: ClassifySpec) -> ClassifyResult:
+    """Classify the images of one job."""
+    outcome = run_batch([(context, spec)])[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def run_batch(items: Sequence[Item]) -> list[ClassifyResult | Exception]:
+    """Classify the images of jobs with the same model; one job's bad image ends that job only."""
+    began = time.monotonic()
+    context, spec = items[0]
+    loaded = mask_model(context.models, context.settings, context.device, model_id=spec.model)
+    seconds: Seconds = defaultdict(float)
+    jobs = [_Progress(context, spec) for context, spec in items]
+    for photos in _chunks(jobs, loaded, seconds):
+        start = time.monotonic()
+        probabilities = _probabilities(loaded, [photo.crops for photo in photos])
+        seconds["classify"] += time.monotonic() - start
+        start = time.monotonic()
+        for photo, rows in zip(photos, probabilities, strict=True):
+            job = jobs[photo.item]
+            job.images.append(_classified(job, photo, rows, loaded.card.classes))
+            done, total = len(job.images), len(job.spec.images)
+            job.context.progress(done, total, f"{done} of {total} photos")
+        seconds["draw and store"] += time.monotonic() - start
+    timing = Timing(
+        total=round(time.monotonic() - began, 4),
+        parts={name: round(value, 4) for name, value in seconds.items()},
+        batch_jobs=len(jobs),
+    )
+    return [job.error or _result(job, loaded, timing) for job in jobs]
+
+
+def _chunks(
+    jobs: Sequence[_Progress], loaded: LoadedModel, seconds: Seconds
+) -> Iterator[list[_Photo]]:
+    """Yield photos with their faces cut out, so many at once that memory stays bounded."""
+    photos: list[_Photo] = []
+    for number, job in enumerate(jobs):
+        for index in range(len(job.spec.images)):
+            try:
+                photos.append(_photo(number, index, job, loaded, seconds))
+            except (ImageRejectedError, Problem) as error:
+                job.error = error
+                break
+            if len(photos) == IMAGES_AT_ONCE:
+                yield photos
+                photos = []
+    if photos:
+        yield photos
+
+
+def _photo(
+    number: int, index: int, job: _Progress, loaded: LoadedModel, seconds: Seconds
+) -> _Photo:
+    start = time.monotonic()
+    image = job.context.load_image(index)
+    seconds["decode"] += time.monotonic() - start
+    start = time.monotonic()
+    boxes, scores = _faces(job, index, image)
+    seconds["find faces"] += time.monotonic() - start
+    size = loaded.classifier.input_size[0]
+    if job.spec.faces == "whole":
+        crops = resize(image, size)[None]
+    else:
+        crops = crop_faces(image, boxes, size=size, margin=loaded.card.crop_margin)
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    picture = _reduced(image, scale) if job.spec.annotate else None
+    height, width = image.shape[:2]
+    return _Photo(number, index, picture, scale, (width, height), boxes, scores, crops)
+
+
+def _faces(job: _Progress, index: int, image: Pixels) -> tuple[list[Corners], list[float | None]]:
+    height, width = image.shape[:2]
+    if job.spec.faces == "whole":
+        return [(0.0, 0.0, float(width), float(height))], [None]
+    if job.spec.boxes is not None:
+        boxes = [_inside(box, width, height, index) for box in job.spec.boxes[index]]
+        return boxes, [None] * len(boxes)
+    faces = face_detector(job.context.models, job.context.device).detect(image)
+    return [face.box for face in faces], [face.score for face in faces]
+
+
+def _inside(box: Box, width: int, height: int, index: int) -> Corners:
+    x0, y0 = max(0.0, box.x), max(0.0, box.y)
+    x1, y1 = min(float(width), box.x + box.width), min(float(height), box.y + box.height)
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        raise Problem(
+            "invalid-input",
+            f"A box given for image {index} lies outside its {width} x {height} px.",
+        )
+    return x0, y0, x1, y1
+
+
+def _reduced(image: Pixels, scale: float) -> Pixels:
+    if scale == 1:
+        return image
+    height, width = image.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+@torch.inference_mode()
+def _probabilities(loaded: LoadedModel, crops: list[Tensor]) -> list[list[list[float]]]:
+    """Return, for each photo, the class probabilities of each of its faces."""
+    faces = torch.cat(crops)
+    if not len(faces):
+        return [[] for _ in crops]
+    rows = [
+        loaded.classifier(
+            part.to(loaded.device).contiguous(memory_format=torch.channels_last)
+        ).softmax(1)
+        for part in faces.split(FACES_AT_ONCE)
+    ]
+    values = torch.cat(rows).cpu().split([len(part) for part in crops])
+    return [part.tolist() for part in values]
+
+
+def _classified(
+    job: _Progress, photo: _Photo, rows: list[list[float]], classes: tuple[str, ...]
+) -> ClassifiedImage:
+    faces, marks = [], []
+    for box, score, row in zip(photo.boxes, photo.scores, rows, strict=True):
+        best = max(range(len(row)), key=row.__getitem__)
+        x0, y0, x1, y1 = box
+        faces.append(
+            ClassifiedFace(
+                box=Box(
+                    x=round(x0, 2),
+                    y=round(y0, 2),
+                    width=round(x1 - x0, 2),
+                    height=round(y1 - y0, 2),
+                ),
+                detection_score=None if score is None else round(score, 4),
+                label=classes[best],
+                probabilities={name: round(p, 6) for name, p in zip(classes, row, strict=True)},
+            )
+        )
+        text = f"{classes[best].replace('_', ' ')} {row[best]:.0%}"
+        marks.append(Mark(box, text, best))
+    name = None
+    if photo.picture is not None:
+        drawn = draw_marks(photo.picture, marks, scale=photo.scale)
+        name = job.context.put_artifact(f"annotated-{photo.index}.jpg", drawn, "image/jpeg")
+    width, height = photo.size
+    return ClassifiedImage(
+        image=job.spec.images[photo.index],
+        width=width,
+        height=height,
+        faces=tuple(faces),
+        annotated=name,
+    )
+
+
+def _rounded(x: float, y: float, width: float, height: float) -> Box:
+    return Box(x=round(x, 2), y=round(y, 2), width=round(width, 2), height=round(height, 2))
+
+
+def _result(job: _Progress, loaded: LoadedModel, timing: Timing) -> ClassifyResult:
+    counts = Counter(face.label for image in job.images for face in image.faces)
+    empty = sum(not image.faces for image in job.images)
+    warnings = (f"no face was found in {empty} of {len(job.images)} photos",) if empty else ()
+    return ClassifyResult(
+        parameters={
+            **job.spec.model_dump(mode="json", exclude={"images"}),
+            "model": loaded.card.id,
+        },
+        models=(model_used(loaded),),
+        device=device_name(loaded.device),
+        versions=versions(),
+        timing=timing,
+        main_artifact=job.images[0].annotated,
+        warnings=warnings,
+        images=tuple(job.images),
+        counts={name: counts[name] for name in loaded.card.classes},
+    )

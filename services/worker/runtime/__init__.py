@@ -1,0 +1,1 @@
+"""The job engine: claims, heartbeats, contexts, and the end of every job."""

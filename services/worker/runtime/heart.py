@@ -1,0 +1,158 @@
+"""The heartbeat: renews leases, hears of cancellation, ends what is stuck."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.worker.runtime.held import Held
+from shared.db import Repository
+from shared.problems import Problem
+from shared.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXIT_STUCK = 70
+HAND_BACK_GRACE_SECONDS = 5.0
+
+
+def deadline_problem(held: Held) -> Problem:
+    """Build the problem of a job past its deadline."""
+    limit = held.job.timeout_seconds
+    return Problem(
+        "deadline-exceeded", f"The job ran longer than its {limit:.0f} s.", limit_seconds=limit
+    )
+
+
+class Heart:
+    """A thread that keeps the claims of this worker alive.
+
+    It also ends the process when a job is stuck in native code past its deadline and grace, or
+    past the drain time: only that frees the device.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings,
+        *,
+        owner: str,
+        exit_process: Callable[[int], None] = os._exit,
+    ) -> None:
+        self._repository = repository
+        self._settings = settings
+        self._owner = owner
+        self._exit = exit_process
+        self._held: dict[str, Held] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._last_renewal = time.monotonic()
+        self._hand_back_at = float("inf")
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start beating."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and wait for the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def hold(self, claims: Iterable[Held]) -> None:
+        """Keep these claims alive from now on."""
+        with self._lock:
+            if not self._held:
+                self._last_renewal = time.monotonic()
+            self._held.update({held.job.id: held for held in claims})
+
+    def release(self, held: Held) -> None:
+        """Forget a claim whose job has ended."""
+        with self._lock:
+            self._held.pop(held.job.id, None)
+
+    def hand_back_within(self, seconds: float) -> None:
+        """Let running jobs finish for ``seconds``, then return them to the queue."""
+        self._hand_back_at = min(self._hand_back_at, time.monotonic() + seconds)
+
+    def _beat(self) -> None:
+        pause = min(self._settings.heartbeat_seconds, 1.0)
+        renew_at = 0.0
+        while not self._stop.wait(pause):
+            with self._lock:
+                claims = list(self._held.values())
+            if not claims:
+                continue
+            if time.monotonic() >= renew_at:
+                self._renew(claims)
+                renew_at = time.monotonic() + self._settings.heartbeat_seconds
+            self._end_stuck(claims)
+            self._hand_back(claims)
+
+    def _renew(self, claims: list[Held]) -> None:
+        before = time.monotonic()
+        try:
+            states = self._repository.claims.renew(
+                [(held.job.id, held.job.fence) for held in claims],
+                owner=self._owner,
+                lease_seconds=self._settings.lease_seconds,
+            )
+        except SQLAlchemyError as error:
+            logger.warning("the leases could not be renewed: %s", error)
+            # By now the keeper may have given the jobs to others, so they must stop here.
+            if before - self._last_renewal > self._settings.lease_seconds:
+                for held in claims:
+                    held.lost.set()
+            return
+        self._last_renewal = before
+        for held in claims:
+            state = states.get(held.job.id)
+            if state is None:
+                held.lost.set()
+            elif state == "cancelling":
+                held.cancel.set()
+
+    def _end_stuck(self, claims: list[Held]) -> None:
+        grace = self._settings.deadline_grace_seconds
+        stuck = [held for held in claims if held.overdue_seconds > grace]
+        if not stuck:
+            return
+        logger.error("jobs %s are stuck past their deadline", [held.job.id for held in stuck])
+        for held in stuck:
+            self._try(
+                partial(
+                    self._repository.claims.finish,
+                    held.job.id,
+                    held.job.fence,
+                    state="failed",
+                    problem=deadline_problem(held),
+                    retention_seconds=self._settings.retention_seconds,
+                )
+            )
+        self._return_to_queue(held for held in claims if held not in stuck)
+        self._exit(EXIT_STUCK)
+
+    def _hand_back(self, claims: list[Held]) -> None:
+        late = time.monotonic() - self._hand_back_at
+        if late < 0:
+            return
+        for held in claims:
+            held.hand_back.set()
+        if late > HAND_BACK_GRACE_SECONDS:
+            self._return_to_queue(claims)
+            self._exit(0)
+
+    def _return_to_queue(self, claims: Iterable[Held]) -> None:
+        for held in claims:
+            hand_back = self._repository.claims.hand_back
+            self._try(partial(hand_back, held.job.id, held.job.fence, ring_again_seconds=0))
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except SQLAlchemyError as error:
+            logger.warning("the keeper has to reap what this worker leaves: %s", error)

@@ -1,0 +1,60 @@
+"""A claim as its worker sees it: what stops the job, and when."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from shared.db.tables import Job
+
+
+class JobStopped(BaseException):
+    """Raised inside a job that has to stop. Not an ``Exception``: no job may swallow it."""
+
+
+class Cancelled(JobStopped):
+    """The client asked for it."""
+
+
+class DeadlineExceeded(JobStopped):
+    """The job ran past its deadline."""
+
+
+class LeaseLost(JobStopped):
+    """Another worker may run the job now; nothing it does counts any more."""
+
+
+class HandBack(JobStopped):
+    """The worker is shutting down and returns the job to the queue."""
+
+
+@dataclass(eq=False)
+class Held:
+    """A claimed job. Its flags are set by the heartbeat thread and read by the job."""
+
+    job: Job
+    deadline: float  # by time.monotonic()
+    cancel: threading.Event = field(default_factory=threading.Event)
+    lost: threading.Event = field(default_factory=threading.Event)
+    hand_back: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of(cls, job: Job) -> "Held":
+        """Take note of a fresh claim."""
+        left = max(0.0, job.timeout_seconds - job.run_seconds)
+        return cls(job, time.monotonic() + left)
+
+    @property
+    def overdue_seconds(self) -> float:
+        """How long ago the deadline passed; negative before."""
+        return time.monotonic() - self.deadline
+
+    def check(self) -> None:
+        """Raise what stops the job, if anything does. Cheap: no database."""
+        if self.lost.is_set():
+            raise LeaseLost
+        if self.cancel.is_set():
+            raise Cancelled
+        if self.overdue_seconds > 0:
+            raise DeadlineExceeded
+        if self.hand_back.is_set():
+            raise HandBack
