@@ -1,12 +1,27 @@
 """Builds classifiers by the name of their architecture."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from torchvision import models as zoo
 
 from services.worker.models.base import Classifier
-from services.worker.models.networks import SimpleCNN
+from services.worker.models.networks import CapsNet, LeNet, SimpleCNN
+
+# Up to this side an image is kept at its resolution by the first layers.
+SMALL = 64
+# Inception's auxiliary head pools 5x5 twice; smaller images leave it nothing to pool.
+INCEPTION_AUXILIARY = 299
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build a network of ``(classes, side of the input)``, and which sides it takes."""
+
+    build: Callable[[int, int], nn.Module]
+    size: int
+    smallest: int
 
 
 def _small_stem(network: nn.Module) -> nn.Module:
@@ -19,9 +34,33 @@ def _small_stem(network: nn.Module) -> nn.Module:
 def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
     def make(classes: int, size: int) -> nn.Module:
         network = build(num_classes=classes)
-        return _small_stem(network) if size <= 64 else network
+        return _small_stem(network) if size <= SMALL else network
 
     return make
+
+
+def _vgg19(classes: int, size: int) -> nn.Module:
+    network: nn.Module = zoo.vgg19(num_classes=classes)
+    if size <= SMALL:
+        # 120 million weights on a map of 1x1 or 2x2 would only repeat it.
+        network.avgpool = nn.AdaptiveAvgPool2d(1)
+        network.classifier = nn.Sequential(
+            nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(512, classes)
+        )
+    return network
+
+
+def _inception_v3(classes: int, size: int) -> nn.Module:
+    network: nn.Module = zoo.inception_v3(
+        num_classes=classes, aux_logits=size >= INCEPTION_AUXILIARY, init_weights=True
+    )
+    return network
+
+
+def _googlenet(classes: int, size: int) -> nn.Module:
+    del size
+    network: nn.Module = zoo.googlenet(num_classes=classes, aux_logits=True, init_weights=True)
+    return network
 
 
 def _plain(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
@@ -32,16 +71,26 @@ def _plain(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
     return make
 
 
-# name: (default input size, builder of (classes, size))
-_BUILDERS: Mapping[str, tuple[int, Callable[[int, int], nn.Module]]] = {
-    "cnn": (32, lambda classes, size: SimpleCNN(classes, size=size)),
-    "resnet18": (224, _resnet(zoo.resnet18)),
-    "resnet34": (224, _resnet(zoo.resnet34)),
-    "mobilenet_v3_small": (112, _plain(zoo.mobilenet_v3_small)),
-    "mobilenet_v3_large": (224, _plain(zoo.mobilenet_v3_large)),
+_ARCHITECTURES: Mapping[str, Architecture] = {
+    "cnn": Architecture(lambda classes, size: SimpleCNN(classes, size=size), 32, 8),
+    "lenet": Architecture(lambda classes, size: LeNet(classes, size=size), 32, 16),
+    "capsnet": Architecture(lambda classes, size: CapsNet(classes, size=size), 32, 17),
+    "resnet18": Architecture(_resnet(zoo.resnet18), 224, 16),
+    "resnet34": Architecture(_resnet(zoo.resnet34), 224, 16),
+    "vgg19": Architecture(_vgg19, 224, 32),
+    "mobilenet_v3_small": Architecture(_plain(zoo.mobilenet_v3_small), 112, 32),
+    "mobilenet_v3_large": Architecture(_plain(zoo.mobilenet_v3_large), 224, 32),
+    "inception_v3": Architecture(_inception_v3, 299, 75),
+    "googlenet": Architecture(_googlenet, 224, 32),
+    "densenet121": Architecture(_plain(zoo.densenet121), 224, 32),
 }
 
-ARCHITECTURES = tuple(_BUILDERS)
+ARCHITECTURES = tuple(_ARCHITECTURES)
+
+
+def smallest_input(architecture: str) -> int:
+    """Return the side in pixels of the smallest square input that an architecture takes."""
+    return _find(architecture).smallest
 
 
 def build(
@@ -50,11 +99,18 @@ def build(
     """Build a classifier with fresh weights.
 
     ``input_size`` is the side of the square input in pixels (default: the architecture's own).
-    Raises ``ValueError`` for an unknown architecture.
+    Residual networks and VGG adapt their first or last layers to sides of at most 64 px.
+    Raises ``ValueError`` for an unknown architecture or an input that is too small for it.
     """
-    if architecture not in _BUILDERS:
-        raise ValueError(f"unknown architecture {architecture!r}: use one of {ARCHITECTURES}")
-    default_size, builder = _BUILDERS[architecture]
-    size = input_size or default_size
-    network = builder(len(classes), size)
+    found = _find(architecture)
+    size = found.size if input_size is None else input_size
+    if size < found.smallest:
+        raise ValueError(f"{architecture} takes images from {found.smallest} px, not {size} px")
+    network = found.build(len(classes), size)
     return Classifier(network, architecture=architecture, classes=classes, input_size=(size, size))
+
+
+def _find(architecture: str) -> Architecture:
+    if architecture not in _ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: use one of {ARCHITECTURES}")
+    return _ARCHITECTURES[architecture]

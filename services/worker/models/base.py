@@ -41,5 +41,14 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
+        return self.all_logits(images)[0]
+
+    def all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits, then those of the auxiliary heads.
+
+        Inception and GoogLeNet have such heads in training mode; elsewhere there are none.
+        """
+        output = self.network((images - self.mean) / self.std)
+        if isinstance(output, Tensor):
+            return (output,)
+        return tuple(part for part in output if part is not None)

@@ -1,5 +1,6 @@
 """Small networks that no library carries."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -39,3 +40,92 @@ def _convolution(channels: int, out: int) -> list[nn.Module]:
         nn.BatchNorm2d(out),
         nn.ReLU(inplace=True),
     ]
+
+
+class LeNet(nn.Module):
+    """LeNet-5 (LeCun et al. 1998) for color, with rectifiers and max pooling."""
+
+    def __init__(self, classes: int, *, size: int = 32) -> None:
+        super().__init__()
+        side = ((size - 4) // 2 - 4) // 2
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16 * side**2, 120),
+            nn.ReLU(inplace=True),
+            nn.Linear(120, 84),
+            nn.ReLU(inplace=True),
+            nn.Linear(84, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalized images ``(N, 3, S, S)`` to logits ``(N, C)``."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+class CapsNet(nn.Module):
+    """A capsule network with dynamic routing (Sabour, Frosst and Hinton 2017).
+
+    ``width`` filters of 9x9, then ``width / 8`` primary capsules of 8 values a position (9x9,
+    stride 2), then one capsule of 16 values a class. The probability that the paper reads from a
+    class capsule is its length ``|s|^2 / (1 + |s|^2)``; the logit of that is ``log |s|^2``, which
+    is what ``forward`` returns.
+    """
+
+    primary_values = 8
+    class_values = 16
+
+    def __init__(
+        self, classes: int, *, size: int = 32, width: int = 256, routings: int = 3
+    ) -> None:
+        super().__init__()
+        side = (size - 8 - 9) // 2 + 1
+        capsules = width // self.primary_values * side**2
+        self.routings = routings
+        self.features = nn.Sequential(nn.Conv2d(3, width, 9), nn.ReLU(inplace=True))
+        self.primary = nn.Conv2d(width, width, 9, stride=2)
+        self.votes = nn.Parameter(
+            0.1 * torch.randn(capsules, classes, self.primary_values, self.class_values)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalized images ``(N, 3, S, S)`` to logits ``(N, C)``."""
+        totals = self.class_capsules(images)
+        return (totals.square().sum(-1) + 1e-8).log()
+
+    def class_capsules(self, images: Tensor) -> Tensor:
+        """Return the class capsules before squashing, ``(N, C, 16)``."""
+        maps = self.primary(self.features(images))
+        # The values of a capsule are neighboring channels at one position.
+        grouped = maps.unflatten(1, (-1, self.primary_values)).transpose(1, 2)
+        capsules = squash(grouped.flatten(2).transpose(1, 2))
+        votes = torch.einsum("ncv,ckvo->ncko", capsules, self.votes)
+        return route(votes, self.routings)
+
+
+def squash(vectors: Tensor) -> Tensor:
+    """Shrink vectors along the last axis to lengths in [0, 1) and keep their directions."""
+    square = vectors.square().sum(-1, keepdim=True)
+    return vectors * square / (1 + square) / (square + 1e-8).sqrt()
+
+
+def route(votes: Tensor, routings: int) -> Tensor:
+    """Sum votes ``(N, capsules, C, V)`` to ``(N, C, V)``, weighted by their agreement.
+
+    Procedure 1 of Sabour et al. 2017. The weights of each capsule over the classes start equal and
+    grow where its vote points along the outcome; the gradient flows through the last sum only.
+    """
+    fixed = votes.detach()
+    agreement = torch.zeros_like(fixed[..., 0])
+    for _ in range(routings - 1):
+        outcome = squash(torch.einsum("nck,nckv->nkv", agreement.softmax(2), fixed))
+        agreement = agreement + torch.einsum("nckv,nkv->nck", fixed, outcome)
+    return torch.einsum("nck,nckv->nkv", agreement.softmax(2), votes)

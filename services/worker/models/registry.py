@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
@@ -57,21 +59,24 @@ def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "c
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ModelUnavailableError(f"{card.id}: {path} does not have SHA-256 {card.sha256}")
-    classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
-    state = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in load(data).items()
-    }
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-        raise ModelUnavailableError(f"{card.id}: the weights hold values that are not finite")
     try:
-        classifier.load_state_dict(state)
-    except RuntimeError as error:
+        classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
+        classifier.load_state_dict(_finite(card, load(data)))
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise ModelUnavailableError(f"{card.id}: {error}") from error
     classifier.eval().requires_grad_(False)
     target = torch.device(device)
     placed = classifier.to(target).to(memory_format=torch.channels_last)
     return LoadedModel(placed, card, target)
+
+
+def _finite(card: ModelCard, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ModelUnavailableError(f"{card.id}: the weights hold values that are not finite")
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def save_model(

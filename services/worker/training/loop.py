@@ -18,6 +18,9 @@ from services.worker.training.data import LabeledImages
 Progress = Callable[[int, int, str], None]
 State = dict[str, Any]
 
+# Weight of the loss at Inception's auxiliary head (Szegedy et al. 2016, torchvision's references).
+AUXILIARY_WEIGHT = 0.4
+
 
 class TrainingCancelledError(Exception):
     """Raised by a cancel check; the loop then returns the best model so far."""
@@ -156,15 +159,20 @@ class _Run:
         batch = augment(images.float() / 255, self.config.augmentation, generator)
         batch = batch.to(self.device, memory_format=torch.channels_last)
         with _precision(self.config, self.device):
-            logits = self.classifier(batch)
-        loss = functional.cross_entropy(
-            logits.float(), labels.to(self.device), label_smoothing=self.config.label_smoothing
-        )
+            logits, *auxiliary = self.classifier.all_logits(batch)
+        loss = self._loss(logits, labels)
+        for head in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * self._loss(head, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.classifier.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return float(loss.detach())
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits.float(), labels.to(self.device), label_smoothing=self.config.label_smoothing
+        )
 
     def judge(self, validation: LabeledImages, train_loss: float) -> None:
         logits = predict(self.classifier, validation.images, device=self.device)

@@ -1,0 +1,124 @@
+"""Every architecture maps [0, 1] pictures to logits and passes gradients back to the pictures."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from services.worker.models.architectures import ARCHITECTURES, build, smallest_input
+from services.worker.models.base import Classifier
+
+TWO = ("with_mask", "without_mask")
+THREE = (*TWO, "mask_weared_incorrect")
+
+
+def pictures(count: int, side: int) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("classes", [TWO, THREE])
+def test_maps_the_smallest_pictures_to_logits_with_gradients(
+    architecture: str, classes: tuple[str, ...]
+) -> None:
+    torch.manual_seed(0)
+    side = smallest_input(architecture)
+    classifier = build(architecture, classes=classes, input_size=side).eval()
+    images = pictures(2, side).requires_grad_()
+    logits = classifier(images)
+    assert logits.shape == (2, len(classes))
+    assert classifier.input_size == (side, side)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_refuses_pictures_that_are_too_small(architecture: str) -> None:
+    with pytest.raises(ValueError, match="px, not"):
+        build(architecture, classes=TWO, input_size=smallest_input(architecture) - 1)
+
+
+def test_refuses_an_unknown_architecture_and_too_few_classes() -> None:
+    with pytest.raises(ValueError, match="unknown architecture"):
+        build("alexnet", classes=TWO)
+    with pytest.raises(ValueError, match="two distinct"):
+        build("cnn", classes=("with_mask", "with_mask"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "million"),
+    # https://pytorch.org/vision/stable/models.html, less the 998 classes that are not there.
+    [
+        ("resnet18", 11.69 - 0.51),
+        ("resnet34", 21.80 - 0.51),
+        ("mobilenet_v3_small", 2.54 - 1.02),
+        ("densenet121", 7.98 - 1.02),
+    ],
+)
+def test_is_the_published_network_at_its_own_size(architecture: str, million: float) -> None:
+    classifier = build(architecture, classes=TWO)
+    assert sum(p.numel() for p in classifier.parameters()) / 1e6 == pytest.approx(million, abs=0.02)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34"])
+def test_residual_networks_keep_the_resolution_of_small_pictures(architecture: str) -> None:
+    classifier = build(architecture, classes=TWO, input_size=32).eval()
+    seen: list[torch.Size] = []
+    classifier.network.layer1.register_forward_hook(lambda _m, i, _o: seen.append(i[0].shape))
+    classifier(pictures(1, 32))
+    assert seen == [torch.Size((1, 64, 32, 32))]
+
+
+@pytest.mark.parametrize(("architecture", "side", "heads"), [("googlenet", 64, 2)])
+def test_auxiliary_heads_speak_in_training_only(architecture: str, side: int, heads: int) -> None:
+    classifier = build(architecture, classes=TWO, input_size=side)
+    every = classifier.train().all_logits(pictures(2, side))
+    assert [part.shape for part in every] == [(2, 2)] * (1 + heads)
+    assert classifier.train()(pictures(2, side)).shape == (2, 2)
+    assert len(classifier.eval().all_logits(pictures(2, side))) == 1
+
+
+@pytest.mark.slow
+def test_inception_has_its_auxiliary_head_at_its_own_size() -> None:
+    classifier = build("inception_v3", classes=TWO)
+    assert len(classifier.train().all_logits(pictures(2, 299))) == 2
+    assert len(classifier.eval().all_logits(pictures(1, 299))) == 1
+
+
+def overfitted(architecture: str, *, steps: int, rate: float) -> float:
+    """Train on 16 pictures of noise with random labels; return the accuracy on them in eval()."""
+    torch.manual_seed(0)
+    side = smallest_input(architecture)
+    classifier: Classifier = build(architecture, classes=TWO, input_size=side)
+    images, labels = pictures(16, side), torch.arange(16) % 2
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.5  # so that the statistics of eval() keep up in so few steps
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=rate)
+    for _ in range(steps):
+        classifier.train()
+        loss = sum(functional.cross_entropy(part, labels) for part in classifier.all_logits(images))
+        optimizer.zero_grad()
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            accuracy = float((classifier.eval()(images).argmax(1) == labels).float().mean())
+        if accuracy == 1:
+            break
+    return accuracy
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "lenet"])
+def test_learns_sixteen_pictures_by_heart(architecture: str) -> None:
+    assert overfitted(architecture, steps=200, rate=3e-3) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in ("cnn", "lenet")])
+def test_learns_sixteen_pictures_by_heart_too(architecture: str) -> None:
+    rate = 1e-4 if architecture == "vgg19" else 1e-3
+    assert overfitted(architecture, steps=200, rate=rate) == 1
