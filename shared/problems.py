@@ -37,6 +37,7 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "queue-full": (429, "The queue is full"),
     "too-many-waiting": (429, "Too many requests are waiting already"),
     "internal-error": (500, "Something went wrong here"),
+    "not-ready": (503, "The service is not ready"),
     "database-unavailable": (503, "The database does not answer"),
     "object-store-unavailable": (503, "The object store does not answer"),
     "wait-timeout": (504, "The job did not finish within the wait"),

@@ -79,6 +79,11 @@ class ImageQueries(Queries):
             self._sweep(session, tenant_id, image_prefix(tenant_id, image_id))
             return True
 
+    def sweep_later(self, tenant_id: str, image_id: str) -> None:
+        """Let the keeper delete the bytes of an upload that came to nothing."""
+        with self._write() as session:
+            self._sweep(session, tenant_id, image_prefix(tenant_id, image_id))
+
 
 def image_row(
     tenant_id: str,

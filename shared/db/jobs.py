@@ -168,6 +168,19 @@ class JobQueries(Queries):
                 )
             )
 
+    def artifacts_of(self, tenant_id: str, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
+        """Return the artifacts of several jobs, by job."""
+        found: dict[str, list[Artifact]] = {}
+        with self._read() as session:
+            rows = session.scalars(
+                select(Artifact)
+                .where(Artifact.job_id.in_(job_ids), Artifact.tenant_id == tenant_id)
+                .order_by(Artifact.position)
+            )
+            for row in rows:
+                found.setdefault(row.job_id, []).append(row)
+        return found
+
     def artifact(self, tenant_id: str, job_id: str, name: str) -> Artifact | None:
         """Return one artifact."""
         with self._read() as session:

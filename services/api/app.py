@@ -1,0 +1,91 @@
+"""The application: ``services.api.app:app``. Importing it connects to nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.api import events, health, images, jobs, operations
+from services.api.auth import KeyRing
+from services.api.documentation import spec_definitions
+from services.api.metrics import Metrics
+from services.api.middleware import BodyLimit, CatchAll, HeadAsGet, Observe
+from services.api.problems import install
+from services.api.resources import Resources
+from services.api.watcher import Watcher
+from shared.db import Repository, create_database_engine
+from shared.db.migrate import upgrade
+from shared.doorbell import Doorbell
+from shared.images import limit_concurrent_decodes
+from shared.objects import ObjectStore
+from shared.settings import Settings, load_settings
+from shared.specs import SPECS
+
+THREADS = 24
+DATABASE_CONNECTIONS = 8
+VERSION = "0.1.0"
+DESCRIPTION = (
+    "Bauta classifies face masks, attacks and defends the classifiers, and protects faces. "
+    "Jobs are durable: what was answered with 202 is kept until it has ended."
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Create the application for these settings (default: from the environment)."""
+    chosen = settings or load_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        limit_concurrent_decodes(chosen.concurrent_decodes)
+        engine = create_database_engine(chosen.database, pool_size=DATABASE_CONNECTIONS)
+        if engine.dialect.name == "sqlite":
+            upgrade(engine)
+        repository = Repository(engine)
+        watcher = Watcher(repository, max_waiters=chosen.max_connections_waiting)
+        metrics.watch_queue(repository, lambda: watcher.waiting)
+        doorbell = Doorbell(chosen)
+        app.state.resources = Resources(
+            chosen, repository, ObjectStore.from_settings(chosen), doorbell, watcher
+        )
+        yield
+        watcher.close()
+        doorbell.close()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Bauta",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.metrics = metrics
+    app.state.key_ring = KeyRing()
+    for room in (images, events, jobs, operations, health):
+        app.include_router(room.router)
+    install(app)
+    app.add_middleware(CatchAll)
+    app.add_middleware(BodyLimit, max_bytes=chosen.max_request_bytes)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(Observe, metrics=metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        definitions = spec_definitions(list(SPECS.values()))
+        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+app = create_app()

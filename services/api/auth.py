@@ -1,0 +1,81 @@
+"""Who asks: API keys, and keyless use from this machine only."""
+
+import time
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.api.resources import Resources, get_resources
+from shared.db.keys import DEFAULT_TENANT, hash_secret
+from shared.problems import Problem
+
+REMEMBER_SECONDS = 2.0
+_LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
+
+_bearer = HTTPBearer(auto_error=False, description="an API key, from `bauta keys create`")
+
+
+class KeyRing:
+    """Remembers for a moment whose key is whose; a revoked key stops working within seconds."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, tuple[float, str]] = {}
+
+    def tenant(self, resources: Resources, secret: str) -> str | None:
+        """Return the key's tenant."""
+        digest, now = hash_secret(secret), time.monotonic()
+        known = self._tenants.get(digest)
+        if known is not None and now < known[0]:
+            return known[1]
+        found = resources.repository.keys.tenant_of(secret)
+        if found is not None:
+            if len(self._tenants) > 10_000:
+                self._tenants.clear()
+            self._tenants[digest] = (now + REMEMBER_SECONDS, found)
+        return found
+
+
+def current_tenant(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    resources: Annotated[Resources, Depends(get_resources)],
+) -> str:
+    """Dependency: the tenant this request acts for.
+
+    Raises the problems ``unauthorized`` and, on a keyless bind, ``forbidden-origin``.
+    """
+    if credentials is not None:
+        ring: KeyRing = request.app.state.key_ring
+        tenant = ring.tenant(resources, credentials.credentials)
+        if tenant is None:
+            raise _unauthorized("This API key is not known, or has been revoked.")
+        return tenant
+    if "authorization" in request.headers or resources.settings.keys_required:
+        raise _unauthorized("Send an API key: `Authorization: Bearer …`.")
+    _refuse_foreign_pages(request)
+    return DEFAULT_TENANT
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem("unauthorized", detail).with_headers(WWW_Authenticate="Bearer")
+
+
+def _refuse_foreign_pages(request: Request) -> None:
+    """Keep web pages of other origins from using a keyless service through the user's browser."""
+    origin = request.headers.get("origin")
+    hosts = [_name(request.headers.get("host", ""))]
+    if origin is not None:
+        hosts.append(urlsplit(origin).hostname or "")
+    foreign_fetch = request.headers.get("sec-fetch-site") == "cross-site"
+    if foreign_fetch or any(host not in _LOOPBACK_NAMES for host in hosts):
+        raise Problem("forbidden-origin", "Without keys, only pages of this machine are served.")
+
+
+def _name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
+
+
+Tenant = Annotated[str, Depends(current_tenant)]
+Shared = Annotated[Resources, Depends(get_resources)]

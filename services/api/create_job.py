@@ -1,0 +1,79 @@
+"""Creates a job from a request, exactly once."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from services.api.job_request import JobRequest
+from services.api.resources import Resources
+from services.api.uploads import CleanImage, clean, discard, store
+from shared.db.jobs import NewJob
+from shared.db.queries import new_id
+from shared.db.tables import Job
+from shared.problems import Problem
+
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+
+
+async def clean_uploads(resources: Resources, wanted: JobRequest) -> list[CleanImage]:
+    """Check all images that came with the request; raises the first one's problem."""
+    ids = wanted.spec.image_ids
+    return [
+        await clean(resources, image_id, data, pointer=f"/images/{ids.index(image_id)}")
+        for image_id, data in wanted.uploads.items()
+    ]
+
+
+async def create_job(
+    request: Request, tenant: str, resources: Resources, wanted: JobRequest
+) -> tuple[Job, bool]:
+    """Store the images, commit the job, ring; returns it and whether it is new."""
+    key = _idempotency_key(request)
+    images = await clean_uploads(resources, wanted)
+    await store(resources, tenant, images)
+    new = NewJob(
+        id=new_id("job"),
+        tenant_id=tenant,
+        spec=wanted.spec,
+        images=[image.row(tenant) for image in images],
+        idempotency_key=key,
+        fingerprint=fingerprint(wanted, images),
+    )
+    try:
+        job, is_new = await run_in_threadpool(
+            resources.repository.jobs.create,
+            new,
+            max_queued=resources.settings.max_queued_jobs,
+            retention_seconds=resources.settings.retention_seconds,
+            ring_again_seconds=resources.settings.ring_again_seconds,
+        )
+    except Exception:
+        await discard(resources, tenant, images)
+        raise
+    if not is_new:
+        await discard(resources, tenant, images)
+        return job, False
+    # Committed: from here on nothing can lose it. The keeper rings if this ring does not go out.
+    await run_in_threadpool(resources.doorbell.ring, job.id, job.queue)
+    return job, True
+
+
+def fingerprint(wanted: JobRequest, images: Sequence[CleanImage]) -> str:
+    """Hash what was asked for: the canonical spec, uploads by their pixels and not their ids."""
+    document = wanted.spec.model_dump(mode="json")
+    digests = {image.id: f"sha256:{image.stored.sha256}" for image in images}
+    if "images" in document:
+        document["images"] = [digests.get(name, name) for name in document["images"]]
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.match(key):
+        raise Problem("invalid-header", "An Idempotency-Key has 1 to 255 visible characters.")
+    return key

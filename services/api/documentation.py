@@ -1,0 +1,78 @@
+"""Parts of the OpenAPI document that the code's types do not say."""
+
+from typing import Any
+
+from services.api.schemas import ProblemDocument
+from shared.specs import JobSpec
+
+_TITLES = {
+    400: "The request is malformed",
+    401: "A valid API key is needed",
+    404: "There is no such resource",
+    406: "No result of the type asked for",
+    409: "Not in this state",
+    413: "The body is too large",
+    415: "The media type is not supported",
+    416: "The range lies outside of the content",
+    422: "The request has invalid fields",
+    429: "Too much is waiting already; see Retry-After",
+    503: "A server behind this one does not answer; see Retry-After",
+    504: "Not finished within the wait; see Location",
+    507: "There is no space left",
+}
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that a route answers with."""
+    return {
+        status: {
+            "description": _TITLES[status],
+            "model": ProblemDocument,
+            "content": {"application/problem+json": {}},
+        }
+        for status in statuses
+    }
+
+
+def upload_body() -> dict[str, Any]:
+    """Document an image as the whole body, or as the file of a form."""
+    form = {"type": "object", "properties": {"image": _BINARY}, "required": ["image"]}
+    content = {
+        "image/*": {"schema": _BINARY},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def job_body(spec: type[JobSpec]) -> dict[str, Any]:
+    """Document a job's body: its spec as JSON, or a form with the spec and image files."""
+    schema = spec.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    fields = {name: field for name, field in schema["properties"].items() if name != "kind"}
+    form = {
+        "type": "object",
+        "properties": {
+            **{name: field for name, field in fields.items() if name != "images"},
+            "spec": {"type": "string", "description": "the whole spec as JSON"},
+            "image": {"type": "array", "items": _BINARY, "description": "image files"},
+        },
+    }
+    content = {
+        "application/json": {"schema": schema, "examples": _examples(spec)},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def spec_definitions(specs: list[type[JobSpec]]) -> dict[str, Any]:
+    """Return the schemas that the bodies refer to."""
+    found: dict[str, Any] = {}
+    for spec in specs:
+        schema = spec.model_json_schema(ref_template="#/components/schemas/{model}")
+        found.update(schema.get("$defs", {}))
+    return found
+
+
+def _examples(spec: type[JobSpec]) -> dict[str, Any]:
+    return {f"example {n + 1}": {"value": value} for n, value in enumerate(spec.spec_examples)}

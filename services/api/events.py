@@ -1,0 +1,95 @@
+"""``/v1/jobs/{id}/events``: what happens to a job, as server-sent events that resume."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from services.api.auth import Shared, Tenant
+from services.api.documentation import problems
+from services.api.resources import Resources
+from services.api.schemas import moment
+from shared.db.tables import FINAL_STATES, Event
+from shared.problems import Problem
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+KEEP_ALIVE_SECONDS = 15.0
+LONGEST_STREAM_SECONDS = 3600.0
+PAGE = 200
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "server-sent events", "content": {"text/event-stream": {}}},
+        **problems(400, 401, 404, 429, 503),
+    },
+)
+async def stream_events(
+    job_id: Annotated[str, Path(description="the job's id")],
+    request: Request,
+    tenant: Tenant,
+    resources: Shared,
+) -> StreamingResponse:
+    """Stream the job's events. Their ids number them; `Last-Event-ID` goes on after one."""
+    after = _last_event_id(request)
+    job = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
+    if job is None:
+        raise Problem("not-found", f"There is no job {job_id[:60]!r}.")
+    if resources.watcher.waiting >= resources.settings.max_connections_waiting:
+        problem = Problem("too-many-waiting", "Too many requests are waiting already.")
+        raise problem.with_headers(Retry_After="2")
+    return StreamingResponse(
+        _events(resources, tenant, job_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _last_event_id(request: Request) -> int:
+    value = request.headers.get("last-event-id", "0").strip() or "0"
+    if not value.isascii() or not value.isdigit() or len(value) > 15:
+        raise Problem("invalid-header", "`Last-Event-ID` takes the id of an event.")
+    return int(value)
+
+
+async def _events(
+    resources: Resources, tenant: str, job_id: str, after: int
+) -> AsyncIterator[bytes]:
+    ends = time.monotonic() + LONGEST_STREAM_SECONDS
+    yield b"retry: 1000\n\n"
+    while time.monotonic() < ends and not resources.watcher.closing:
+        events = await run_in_threadpool(
+            resources.repository.jobs.events_after, tenant, job_id, after, limit=PAGE
+        )
+        for event in events:
+            yield _encoded(event)
+            after = event.seq
+        if any(event.type in FINAL_STATES for event in events):
+            return
+        if len(events) == PAGE:
+            continue
+        snapshot = await resources.watcher.wait(job_id, after_seq=after, timeout=KEEP_ALIVE_SECONDS)
+        if snapshot is None:
+            gone = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
+            if gone is None:
+                return
+            yield b": still here\n\n"
+            if gone.state in FINAL_STATES and gone.event_seq <= after:
+                return
+        elif snapshot.state == "expired" or (snapshot.event_seq > after and not events):
+            job = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
+            if job is None or job.state == "expired":
+                return
+
+
+def _encoded(event: Event) -> bytes:
+    at = moment(event.created_at).isoformat()
+    data = json.dumps({**event.data, "at": at}, separators=(",", ":"))
+    return f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n".encode()

@@ -1,0 +1,69 @@
+"""``/livez``, ``/readyz``, ``/metrics``, and what the problem types mean."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from services.api.auth import Shared
+from services.api.documentation import problems
+from services.api.problems import problem_response
+from shared.db.migrate import is_current
+from shared.problems import CATALOG, Problem
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/livez", response_class=PlainTextResponse)
+async def livez() -> str:
+    """Whether this process answers."""
+    return "ok\n"
+
+
+@router.get("/readyz", responses=problems(503))
+def readyz(resources: Shared) -> Response:
+    """Whether jobs can be taken and run: database, schema, object store, broker."""
+    checks = {
+        "database": _outcome(resources.repository.check),
+        "schema": _outcome(lambda: _require_schema(is_current(resources.repository.engine))),
+        "object_store": _outcome(resources.objects.check),
+        "broker": _outcome(resources.doorbell.check),
+    }
+    failing = [name for name, outcome in checks.items() if outcome != "ok"]
+    if not failing:
+        return JSONResponse({"status": "ready", "checks": checks})
+    detail = f"Not ready: {', '.join(failing)}."
+    if failing == ["broker"]:
+        detail += " Jobs are taken and kept; they start once the broker is back."
+    return problem_response(Problem("not-ready", detail, checks=checks))
+
+
+def _require_schema(current: bool) -> None:
+    if not current:
+        raise RuntimeError("run `bauta db upgrade`")
+
+
+def _outcome(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except RuntimeError as error:
+        return str(error)[:100]
+    except Exception as error:  # any failure of a check is its answer
+        return f"unavailable ({type(error).__name__})"
+    return "ok"
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """Return Prometheus metrics."""
+    return Response(request.app.state.metrics.render(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/problems/{slug}")
+def describe_problem(slug: str) -> dict[str, Any]:
+    """Say what a problem type means."""
+    if slug not in CATALOG:
+        raise Problem("not-found", "There is no such problem type.")
+    status, title = CATALOG[slug]
+    return {"type": f"/problems/{slug}", "status": status, "title": title}

@@ -1,0 +1,113 @@
+"""``/v1/images``: uploads that live until deleted or expired."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from services.api.auth import Shared, Tenant
+from services.api.content import serve
+from services.api.documentation import problems, upload_body
+from services.api.headers import matches
+from services.api.resources import Resources
+from services.api.schemas import ImageView
+from services.api.uploads import clean, discard, fresh_image_id, read_body, read_upload, store
+from shared.db.tables import Image
+from shared.problems import Problem
+
+router = APIRouter(prefix="/v1/images", tags=["images"])
+ImageId = Annotated[str, Path(description="the image's id")]
+_EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=ImageView,
+    responses=problems(400, 401, 413, 415, 422, 503, 507),
+    openapi_extra=upload_body(),
+)
+async def upload_image(request: Request, tenant: Tenant, resources: Shared) -> Response:
+    """Upload an image, as the raw body or as the file of a form."""
+    data = await _read(request, resources)
+    image = await clean(resources, fresh_image_id(), data)
+    await store(resources, tenant, [image])
+    try:
+        row = await run_in_threadpool(
+            resources.repository.images.create,
+            tenant,
+            image.row(tenant),
+            retention_seconds=resources.settings.retention_seconds,
+        )
+    except Exception:
+        await discard(resources, tenant, [image])
+        raise
+    headers = {"Location": f"/v1/images/{row.id}", "ETag": _etag(row)}
+    return JSONResponse(ImageView.of(row).model_dump(mode="json"), 201, headers)
+
+
+async def _read(request: Request, resources: Resources) -> bytes:
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return await read_body(request, resources)
+    if media_type != "multipart/form-data":
+        raise Problem(
+            "unsupported-media-type", "Send the image itself (image/*), or multipart/form-data."
+        )
+    async with request.form(max_files=2, max_fields=10) as form:
+        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        if len(files) != 1 or len(form.multi_items()) != 1:
+            raise Problem("invalid-request", "Send exactly one file, in the field `image`.")
+        return await read_upload(files[0], resources)  # type: ignore[arg-type]
+
+
+@router.get("/{image_id}", response_model=ImageView, responses=problems(401, 404, 503))
+def get_image(image_id: ImageId, request: Request, tenant: Tenant, resources: Shared) -> Response:
+    """Return what is known of an image."""
+    row = _found(resources, tenant, image_id)
+    headers = {"ETag": _etag(row), "Cache-Control": "private, no-cache"}
+    if matches(_etag(row), request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(ImageView.of(row).model_dump(mode="json"), headers=headers)
+
+
+@router.get("/{image_id}/content", response_class=Response, responses=problems(401, 404, 416, 503))
+def get_image_content(
+    image_id: ImageId, request: Request, tenant: Tenant, resources: Shared
+) -> Response:
+    """Return the image: the pixels that were uploaded, without their metadata."""
+    row = _found(resources, tenant, image_id)
+    return serve(
+        request,
+        resources,
+        key=row.object_key,
+        size=row.size,
+        sha256=row.sha256,
+        media_type=row.media_type,
+        filename=f"{row.id}.{_EXTENSIONS[row.media_type]}",
+    )
+
+
+@router.delete("/{image_id}", status_code=204, responses=problems(401, 404, 409, 503))
+def delete_image(image_id: ImageId, tenant: Tenant, resources: Shared) -> Response:
+    """Delete an image and its bytes. One that a live job reads stays: 409."""
+    if not resources.repository.images.delete(tenant, image_id):
+        raise _missing(image_id)
+    return Response(status_code=204)
+
+
+def _found(resources: Resources, tenant: str, image_id: str) -> Image:
+    row = resources.repository.images.get(tenant, image_id)
+    if row is None:
+        raise _missing(image_id)
+    return row
+
+
+def _missing(image_id: str) -> Problem:
+    return Problem("not-found", f"There is no image {image_id[:60]!r}.")
+
+
+def _etag(row: Image) -> str:
+    return f'"{row.sha256[:32]}"'

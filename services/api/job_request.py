@@ -1,0 +1,134 @@
+"""Reads the body of ``POST /v1/jobs/{kind}``: JSON, or a form with a spec and images."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+
+from services.api.problems import invalid_request
+from services.api.resources import Resources
+from services.api.uploads import fresh_image_id, read_upload
+from shared.problems import Problem
+from shared.specs import ImagesSpec, JobSpec
+
+FILE_FIELDS = ("image", "images")
+MAX_JSON_BYTES = 4 * 2**20
+MAX_FIELDS = 200
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A valid spec, with the bytes of the images that came with it by their new ids."""
+
+    spec: JobSpec
+    uploads: Mapping[str, bytes]
+
+
+async def read_job_request(
+    request: Request, spec_class: type[JobSpec], kind: str, resources: Resources
+) -> JobRequest:
+    """Read and validate; raises the problems of bad input, before anything is stored."""
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    uploads: list[bytes] = []
+    if media_type == "application/json":
+        document = await _json_body(request)
+    elif media_type == "multipart/form-data":
+        document, uploads = await _form(request, spec_class, resources)
+    else:
+        raise Problem(
+            "unsupported-media-type", "Send application/json, or multipart/form-data with images."
+        )
+    if document.setdefault("kind", kind) != kind:
+        raise _invalid("/kind", f"this address takes {kind!r} only")
+    ids = [fresh_image_id() for _ in uploads]
+    if uploads and not issubclass(spec_class, ImagesSpec):
+        raise _invalid("/image", f"{kind!r} takes no images")
+    if uploads:
+        named = document.get("images", [])
+        if not isinstance(named, list):
+            raise _invalid("/images", "this must be a list")
+        document["images"] = [*named, *ids]
+    most = resources.settings.max_images_per_job
+    if len(document.get("images") or ()) > most:
+        raise _invalid("/images", f"a job takes at most {most} images")
+    try:
+        spec = spec_class.model_validate(document)
+    except ValidationError as error:
+        raise invalid_request(error) from error
+    return JobRequest(spec, dict(zip(ids, uploads, strict=True)))
+
+
+def parse_json_object(data: bytes | str, *, what: str) -> dict[str, Any]:
+    """Parse one JSON object; raises ``malformed-json`` or ``invalid-request``."""
+    try:
+        document = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem("malformed-json", f"{what} is not valid JSON: {str(error)[:200]}.") from error
+    if not isinstance(document, dict):
+        raise _invalid("", f"{what} must be a JSON object")
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_JSON_BYTES:
+            raise Problem("content-too-large", f"A spec has at most {MAX_JSON_BYTES} bytes.")
+    return parse_json_object(bytes(data), what="The body")
+
+
+async def _form(
+    request: Request, spec_class: type[JobSpec], resources: Resources
+) -> tuple[dict[str, Any], list[bytes]]:
+    most = resources.settings.max_images_per_job
+    async with request.form(
+        max_files=most + 1, max_fields=MAX_FIELDS, max_part_size=MAX_JSON_BYTES
+    ) as form:
+        files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+        fields = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
+        _refuse_unknown(files)
+        document = _document(spec_class, fields)
+        return document, [await read_upload(part, resources) for _, part in files]  # type: ignore[arg-type]
+
+
+def _refuse_unknown(files: Sequence[tuple[str, UploadFile]]) -> None:
+    for name, _ in files:
+        if name not in FILE_FIELDS:
+            raise _invalid(f"/{name[:100]}", "files belong into the field `image`")
+
+
+def _document(spec_class: type[JobSpec], fields: list[tuple[str, str]]) -> dict[str, Any]:
+    """Put the part ``spec`` and the plain fields together; a field wins."""
+    document: dict[str, Any] = {}
+    for name, value in fields:
+        if name == "spec":
+            document = parse_json_object(value, what="The field `spec`") | document
+        elif name in FILE_FIELDS and name not in spec_class.model_fields:
+            raise _invalid(f"/{name}", "this field takes a file")
+        elif name in document:
+            raise _invalid(f"/{name[:100]}", "this field is given twice")
+        else:
+            document[name] = _plain(value)
+    return document
+
+
+def _plain(value: str) -> Any:
+    """Read a form field as JSON where it is JSON (``true``, ``[…]``), else as text."""
+    try:
+        return json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _invalid(pointer: str, detail: str) -> Problem:
+    errors = [{"pointer": pointer, "detail": detail}]
+    return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)

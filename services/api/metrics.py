@@ -1,0 +1,65 @@
+"""Prometheus metrics of the API and the queue."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared.db import Repository
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class _QueueCollector(Collector):
+    """Reads the queue when it is asked."""
+
+    def __init__(self, repository: Repository, waiting: Callable[[], int]) -> None:
+        self._repository = repository
+        self._waiting = waiting
+
+    def collect(self) -> Iterable[Metric]:
+        jobs = GaugeMetricFamily("bauta_jobs", "Jobs kept", labels=("kind", "state"))
+        for kind, state, number in self._repository.jobs.counts():
+            jobs.add_metric((kind, state), number)
+        yield jobs
+        oldest = GaugeMetricFamily(
+            "bauta_oldest_queued_seconds", "Age of the oldest queued job", labels=("queue",)
+        )
+        for queue, seconds in self._repository.jobs.oldest_queued_seconds().items():
+            oldest.add_metric((queue,), seconds)
+        yield oldest
+        yield GaugeMetricFamily(
+            "bauta_waiting_requests", "Long polls and event streams", value=self._waiting()
+        )
+
+
+class Metrics:
+    """The metrics of one API process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        labels = ("method", "route", "status")
+        self._requests = Counter(
+            "bauta_http_requests", "Requests answered", labels, registry=self._registry
+        )
+        self._seconds = Histogram(
+            "bauta_http_request_seconds",
+            "Time to answer, waits included",
+            ("method", "route"),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+
+    def watch_queue(self, repository: Repository, waiting: Callable[[], int]) -> None:
+        """Add the queue's figures."""
+        self._registry.register(_QueueCollector(repository, waiting))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

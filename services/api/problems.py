@@ -1,0 +1,125 @@
+"""Every error as ``application/problem+json``."""
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from shared.images import ImageRejectedError
+from shared.objects import ObjectMissingError, ObjectStoreFullError, ObjectStoreUnavailableError
+from shared.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_BY_STATUS = {
+    400: "malformed-multipart",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "content-too-large",
+    415: "unsupported-media-type",
+}
+
+
+def problem_response(problem: Problem) -> Response:
+    """Answer with a problem."""
+    return JSONResponse(
+        problem.document(),
+        status_code=problem.status,
+        headers={"Cache-Control": "no-store", **problem.headers},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def invalid_request(error: ValidationError | RequestValidationError, *, root: str = "") -> Problem:
+    """Turn pydantic's findings into JSON pointers into the body."""
+    errors = [
+        {"pointer": root + _pointer(found["loc"]), "detail": _sentence(found)}
+        for found in error.errors()
+    ]
+    return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    # Branches of a union show up as type names; only keys and indices point into the document.
+    kept = [part for part in parts if "[" not in part and part not in ("Box", "literal")]
+    escaped = (part.replace("~", "~0").replace("/", "~1") for part in kept)
+    return "".join(f"/{part}" for part in escaped)
+
+
+def _sentence(found: Any) -> str:
+    message = str(found["msg"]).removeprefix("Value error, ")
+    return "this field is not known" if found["type"] == "extra_forbidden" else message
+
+
+def rejected_image(error: ImageRejectedError, *, pointer: str | None = None) -> Problem:
+    """Turn the refusal of an image into its problem."""
+    if pointer is None:
+        return Problem(error.slug, error.detail)
+    errors = [{"pointer": pointer, "detail": error.detail}]
+    return Problem(error.slug, error.detail, errors=errors)
+
+
+def translate(error: Exception) -> Problem:
+    """Return the problem that an exception of any layer stands for."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError | ValidationError):
+        return invalid_request(error)
+    if isinstance(error, ImageRejectedError):
+        return rejected_image(error)
+    if isinstance(error, ObjectMissingError):
+        return Problem("not-found", "The bytes of this resource are gone.")
+    if isinstance(error, ObjectStoreFullError):
+        return Problem("storage-full", "The object store has no space left.")
+    if isinstance(error, ObjectStoreUnavailableError):
+        problem = Problem("object-store-unavailable", "The object store does not answer.")
+        return problem.with_headers(Retry_After="5")
+    if isinstance(error, DBAPIError | PoolTimeoutError):
+        logger.warning("database: %.300r", error)
+        problem = Problem("database-unavailable", "The database does not answer.")
+        return problem.with_headers(Retry_After="5")
+    if isinstance(error, HTTPException):
+        return _from_http(error)
+    incident = secrets.token_hex(6)
+    logger.error("unexpected error (incident %s)", incident, exc_info=error)
+    return Problem("internal-error", "The log has it under the incident.", incident=incident)
+
+
+def _from_http(error: HTTPException) -> Problem:
+    slug = _BY_STATUS.get(error.status_code, "internal-error")
+    problem = Problem(slug, str(error.detail))
+    problem.headers.update(dict(error.headers or {}))
+    return problem
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    del request
+    return problem_response(translate(error))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app with a problem."""
+    for kind in (
+        Problem,
+        RequestValidationError,
+        ValidationError,
+        ImageRejectedError,
+        ObjectMissingError,
+        ObjectStoreFullError,
+        ObjectStoreUnavailableError,
+        DBAPIError,
+        PoolTimeoutError,
+        HTTPException,
+        Exception,
+    ):
+        app.add_exception_handler(kind, _handle)

@@ -1,0 +1,195 @@
+"""One watcher a process: tells waiting requests that their job has changed.
+
+A waiter costs a future: no thread, no database connection. The watcher's thread follows the
+database by one connection (SQLite's data version, Postgres' notifications), and asks for the
+watched jobs only when something was committed.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Protocol
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.db import Repository
+from shared.db.jobs import Snapshot
+from shared.db.queries import CHANNEL
+from shared.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+SQLITE_POLL_SECONDS = 0.008
+POSTGRES_POLL_SECONDS = 0.02
+SAFETY_SECONDS = 1.0
+RETRY_SECONDS = 0.5
+
+
+class ChangeSource(Protocol):
+    """Follows the database."""
+
+    def changed(self) -> bool:
+        """Wait a moment; whether something may have been committed."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class _SqliteSource:
+    def __init__(self, repository: Repository) -> None:
+        self._connection = repository.engine.connect().execution_options(
+            isolation_level="AUTOCOMMIT", bauta_read_only=True
+        )
+        self._version: int | None = None
+
+    def changed(self) -> bool:
+        time.sleep(SQLITE_POLL_SECONDS)
+        version = self._connection.execute(text("PRAGMA data_version")).scalar_one()
+        self._connection.rollback()
+        before, self._version = self._version, version
+        return bool(version != before)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _PostgresSource:
+    def __init__(self, repository: Repository) -> None:
+        connection = repository.engine.raw_connection()
+        driver = connection.driver_connection
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError("the Postgres driver is not psycopg")
+        connection.detach()
+        self._connection = driver
+        self._connection.rollback()
+        self._connection.autocommit = True
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def changed(self) -> bool:
+        heard = self._connection.notifies(timeout=POSTGRES_POLL_SECONDS, stop_after=1)
+        return any(True for _ in heard)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass(eq=False)
+class _Waiter:
+    after_seq: int
+    future: asyncio.Future[Snapshot | None]
+
+
+class Watcher:
+    """Wakes waiters. Create it inside the event loop that they run in."""
+
+    def __init__(self, repository: Repository, *, max_waiters: int) -> None:
+        self._repository = repository
+        self._max_waiters = max_waiters
+        self._loop = asyncio.get_running_loop()
+        self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._fresh = threading.Event()
+        self._stopped = threading.Event()
+        self.waiting = 0
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the process is shutting down, so that nobody should wait any more."""
+        return self._stopped.is_set()
+
+    def close(self) -> None:
+        """Wake everybody and stop."""
+        self._stopped.set()
+        self._wanted.set()
+        with self._lock:
+            waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
+        for waiter in waiters:
+            self._wake(waiter, None)
+        self._thread.join(timeout=5)
+
+    async def wait(self, job_id: str, *, after_seq: int, timeout: float) -> Snapshot | None:
+        """Return the job's snapshot once its event number exceeds ``after_seq``.
+
+        Returns ``None`` after ``timeout`` seconds, for a job that does not exist, and when the
+        process is shutting down. Raises the problem ``too-many-waiting``.
+        """
+        if self.waiting >= self._max_waiters:
+            problem = Problem("too-many-waiting", f"{self.waiting} requests are waiting already.")
+            raise problem.with_headers(Retry_After="2")
+        if self.closing:
+            return None
+        waiter = _Waiter(after_seq, self._loop.create_future())
+        with self._lock:
+            self._waiters[job_id].add(waiter)
+        self.waiting += 1
+        self._fresh.set()
+        self._wanted.set()
+        try:
+            return await asyncio.wait_for(waiter.future, timeout)
+        except TimeoutError:
+            return None
+        finally:
+            self.waiting -= 1
+            with self._lock:
+                self._waiters[job_id].discard(waiter)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            source: ChangeSource | None = None
+            try:
+                source = self._source()
+                self._follow(source)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                logger.warning("the watcher lost the database: %.200r", error)
+                self._stopped.wait(RETRY_SECONDS)
+            finally:
+                if source is not None:
+                    source.close()
+
+    def _source(self) -> ChangeSource:
+        if self._repository.engine.dialect.name == "postgresql":
+            return _PostgresSource(self._repository)
+        return _SqliteSource(self._repository)
+
+    def _follow(self, source: ChangeSource) -> None:
+        asked = 0.0
+        while not self._stopped.is_set():
+            if not self._waiters:
+                self._wanted.clear()
+                if not self._waiters:
+                    self._wanted.wait()
+                continue
+            due = time.monotonic() - asked > SAFETY_SECONDS
+            if not (self._fresh.is_set() or due or source.changed()):
+                continue
+            self._fresh.clear()
+            asked = time.monotonic()
+            self._compare()
+
+    def _compare(self) -> None:
+        """Wake whoever waits for something that has happened."""
+        with self._lock:
+            watched = {job_id: tuple(waiters) for job_id, waiters in self._waiters.items()}
+        found = self._repository.jobs.snapshots(watched)
+        for job_id, waiters in watched.items():
+            snapshot = found.get(job_id)
+            for waiter in waiters:
+                if snapshot is None or snapshot.event_seq > waiter.after_seq:
+                    self._wake(waiter, snapshot)
+
+    def _wake(self, waiter: _Waiter, snapshot: Snapshot | None) -> None:
+        def set_result() -> None:
+            if not waiter.future.done():
+                waiter.future.set_result(snapshot)
+
+        self._loop.call_soon_threadsafe(set_result)
