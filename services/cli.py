@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,10 @@ from shared.db import Repository, create_database_engine
 from shared.db.keys import DEFAULT_TENANT, TENANT_PATTERN
 from shared.db.migrate import is_current, upgrade
 from shared.settings import Settings, load_settings
+
+HealthFile = Annotated[
+    Path | None, typer.Option(help="a file to touch every few seconds while all is well")
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A durable job service.")
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -77,20 +82,21 @@ def api(
 @app.command()
 def worker(
     queues: Annotated[str | None, typer.Option(help="interactive,batch or one of them")] = None,
+    health_file: HealthFile = None,
 ) -> None:
     """Run jobs."""
     settings = _settings(queues=queues)
     from services.worker import app as process  # noqa: PLC0415 - imports torch
 
-    raise typer.Exit(process.run(settings))
+    raise typer.Exit(process.run(settings, health_file=health_file))
 
 
 @app.command()
-def keeper() -> None:
+def keeper(health_file: HealthFile = None) -> None:
     """Do the periodic duties: ring again, reap, expire, delete."""
     from services.keeper import keeper as process  # noqa: PLC0415
 
-    raise typer.Exit(process.run(_settings()))
+    raise typer.Exit(process.run(_settings(), health_file=health_file))
 
 
 @database.command("upgrade")

@@ -4,17 +4,20 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
-from shared.db import Repository, create_database_engine
+from shared.db import Repository, create_database_engine, first_line
 from shared.doorbell import Doorbell
-from shared.objects import ObjectStore
+from shared.objects import ObjectStore, ObjectStoreUnavailableError
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 TOMBSTONE_SECONDS = 7 * 24 * 3600.0
 SLOW_ROUNDS = 10
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Keeper:
@@ -29,24 +32,36 @@ class Keeper:
     ) -> None:
         self._settings = settings
         self._keeping = repository.keeping
+        self._jobs = repository.jobs
         self._objects = objects
         self._doorbell = doorbell
-        self._rounds = 0
+        self._broker_was_down = False
+        self._cleanings = 0
 
-    def round(self) -> None:
-        """Do every duty that is due."""
-        self._try("reap", self.reap)
-        self._try("ring", self.ring)
-        if self._rounds % SLOW_ROUNDS == 0:
-            self._try("expire", self.expire)
-        self._try("sweep", self.sweep)
-        self._rounds += 1
+    def round(self) -> bool:
+        """Do the duties that waiting jobs need; returns whether none failed."""
+        reaped = self._try("reap", self.reap)
+        return self._try("ring", self.ring) and reaped
+
+    def clean(self) -> bool:
+        """Do the duties that may take long; returns whether none failed."""
+        expired = True
+        if self._cleanings % SLOW_ROUNDS == 0:
+            expired = self._try("expire", self.expire)
+        self._cleanings += 1
+        return self._try("sweep", self.sweep) and expired
 
     def ring(self) -> None:
         """Ring for jobs that stay queued: their first ring was lost, or nobody was at home."""
+        if self._broker_was_down:
+            # Asked first: a job taken as due here is due again only after a longer while.
+            self._doorbell.check()
+            self._broker_was_down = False
         due = self._keeping.due_to_ring(ring_again_seconds=self._settings.ring_again_seconds)
         for job_id, queue in due:
-            self._doorbell.ring(job_id, queue)
+            if not self._doorbell.ring(job_id, queue):
+                self._broker_was_down = True
+                self._jobs.ring_now(job_id)
 
     def reap(self) -> None:
         """Return jobs of dead workers to the queue, or end those that killed too many."""
@@ -72,21 +87,47 @@ class Keeper:
     def sweep(self) -> None:
         """Empty the prefixes of deleted jobs and images, and of losing attempts."""
         for sweep in self._keeping.due_sweeps():
-            self._objects.delete_prefix(sweep.prefix)
+            try:
+                self._objects.delete_prefix(sweep.prefix)
+            except ObjectStoreUnavailableError:
+                raise  # the others would fare no better now
+            except Exception:  # one that cannot be deleted must not keep the others
+                logger.exception("the objects under %s cannot be deleted", sweep.prefix)
+                continue
             # A worker that was paused may upload late; after the longest deadline none is left.
             self._keeping.swept(sweep, again_after_seconds=self._settings.max_deadline_seconds)
 
-    def _try(self, duty: str, do: Callable[[], None]) -> None:
+    def _try(self, duty: str, do: Callable[[], None]) -> bool:
         try:
             do()
         except Exception as error:  # a duty that fails is tried again in the next round
-            logger.warning(
-                "%s: %s", duty, str(error).splitlines()[0] if str(error) else repr(error)
-            )
+            logger.warning("%s: %s", duty, first_line(error) or repr(error))
+            return False
+        return True
 
 
-def run(settings: Settings) -> int:
-    """Run a keeper in this process until it is told to stop."""
+def repeat(
+    do: Callable[[], bool],
+    *,
+    every_seconds: float,
+    stop: threading.Event,
+    health_file: Path | None = None,
+) -> None:
+    """Call ``do`` until told to stop; while it fails, less and less often."""
+    pause = every_seconds
+    while not stop.is_set():
+        well = do()
+        if well and health_file is not None:
+            health_file.touch()
+        pause = every_seconds if well else min(2 * pause, max(LONGEST_PAUSE_SECONDS, every_seconds))
+        stop.wait(pause)
+
+
+def run(settings: Settings, *, health_file: Path | None = None) -> int:
+    """Run a keeper in this process until it is told to stop.
+
+    ``health_file`` is touched after every round in which reaping and ringing went well.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -95,12 +136,13 @@ def run(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    repository = Repository(create_database_engine(settings.database, pool_size=1))
+    repository = Repository(create_database_engine(settings.database, pool_size=2))
     doorbell = Doorbell(settings)
     keeper = Keeper(settings, repository, ObjectStore.from_settings(settings), doorbell)
+    keep = partial(repeat, every_seconds=settings.keeper_seconds, stop=stop)
+    # A daemon thread: every duty may be interrupted anywhere, so none is waited for at the end.
+    threading.Thread(target=keep, args=(keeper.clean,), name="clean", daemon=True).start()
     logger.info("keeper ready")
-    while not stop.is_set():
-        keeper.round()
-        stop.wait(settings.keeper_seconds)
+    keep(keeper.round, health_file=health_file)
     doorbell.close()
     return 0

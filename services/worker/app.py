@@ -4,19 +4,20 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import worker_ready
 from celery.worker import state as celery_state
 
-from services.worker.jobs import warm
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import Services
-from services.worker.runtime.device import choose_device
-from services.worker.runtime.engine import Engine
+from services.worker.runtime.engine import Engine, find_job_module
 from services.worker.runtime.heart import Heart
 from shared.db import Repository, create_database_engine
 from shared.doorbell import LOOK, Doorbell, create_celery_app
@@ -24,7 +25,12 @@ from shared.images import limit_concurrent_decodes
 from shared.objects import ObjectStore
 from shared.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def worker_name() -> str:
@@ -35,7 +41,14 @@ def worker_name() -> str:
 class Worker:
     """One worker process: engine, heartbeat and Celery consumer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        device: "torch.device",
+        find_module: Callable[[str], ModuleType] = find_job_module,
+        health_file: Path | None = None,
+    ) -> None:
         self.settings = settings
         owner = worker_name()
         repository = Repository(create_database_engine(settings.database, pool_size=2))
@@ -46,10 +59,12 @@ class Worker:
             repository=repository,
             objects=ObjectStore.from_settings(settings),
             models=ModelCache(settings.model_cache_bytes),
-            device=choose_device(settings.device, threads=settings.threads),
+            device=device,
         )
-        self.heart = Heart(repository, settings, owner=owner)
-        self.engine = Engine(self.services, self.heart, self._doorbell, owner=owner)
+        self.heart = Heart(repository, settings, owner=owner, health_file=health_file)
+        self.engine = Engine(
+            self.services, self.heart, self._doorbell, owner=owner, find_module=find_module
+        )
         self.celery = self._celery_app(owner)
         self._owner = owner
 
@@ -58,8 +73,8 @@ class Worker:
 
         def look(job_id: str) -> None:
             self.engine.look(job_id)
-            if self.engine.jobs_done >= self.settings.recycle_after_jobs:
-                logger.info("%s has run %d jobs and makes room", owner, self.engine.jobs_done)
+            if self.engine.is_done:
+                logger.info("%s takes no more jobs after %d", owner, self.engine.jobs_done)
                 celery_state.should_stop = 0
 
         app.task(name=LOOK)(look)
@@ -67,7 +82,6 @@ class Worker:
 
     def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
-        warm(self.services.models, self.settings, self.services.device)
         self.heart.start()
         worker_ready.connect(self._on_ready, weak=False)
         consumer = self.celery.Worker(
@@ -89,22 +103,55 @@ class Worker:
 
     def _on_ready(self, **_: Any) -> None:
         # Set after Celery has set its own: both are wanted, in this order.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._drain)
+        _watch_signals(self.drain)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
         logger.info(
             "worker ready on %s, queues %s", self.services.device, ",".join(self.settings.queues)
         )
         # Jobs that were queued while no worker listened have no message on its way.
-        self.engine.look("")
+        self.engine.look()
+        if self.engine.is_done:
+            celery_state.should_stop = 0
 
-    def _drain(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def drain(self) -> None:
+        """Finish what runs within the drain time, or hand it back; the second call: at once."""
         seconds = 0.0 if self.engine.stopping else self.settings.drain_seconds
         self.engine.stopping = True
-        celery_state.should_stop = 0
         self.heart.hand_back_within(seconds)
 
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        celery_state.should_stop = 0
 
-def run(settings: Settings) -> int:
-    """Run a worker in this process until it is told to stop."""
-    return Worker(settings).run()
+
+def _watch_signals(stop: Callable[[], None]) -> None:
+    """Call ``stop`` for each SIGTERM or SIGINT, on a thread of its own.
+
+    A handler in Python runs only between two steps of the main thread, which may be in native code
+    for long; the byte that the interpreter writes for each signal arrives at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] in STOP_SIGNALS:
+                stop()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+
+
+def run(settings: Settings, *, health_file: Path | None = None) -> int:
+    """Run a worker in this process until it is told to stop.
+
+    ``health_file`` is touched while the worker is warm and its heart beats.
+    """
+    from services.worker.jobs.warmth import warm  # noqa: PLC0415 - torch takes seconds to import
+    from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above
+
+    device = choose_device(settings.device, threads=settings.threads)
+    worker = Worker(settings, device=device, health_file=health_file)
+    warm(worker.services.models, settings, device)
+    return worker.run()

@@ -1,6 +1,6 @@
 """The database: tables, migrations, and one repository with all queries."""
 
-from shared.db.engine import create_database_engine
+from shared.db.engine import OUTAGES, create_database_engine, first_line
 from shared.db.repository import Repository
 
-__all__ = ["Repository", "create_database_engine"]
+__all__ = ["OUTAGES", "Repository", "create_database_engine", "first_line"]

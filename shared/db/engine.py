@@ -6,11 +6,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Double
 
 BUSY_SECONDS = 15
+
+# What a database raises that does not answer (now): the same call may succeed later.
+OUTAGES = (OperationalError, InterfaceError, TimeoutError)
 
 
 class db_now(FunctionElement[float]):
@@ -69,3 +73,8 @@ def _begin_sqlite(connection: Connection) -> None:
     # came between; one that will write takes the lock first and waits its turn instead.
     read_only = connection.get_execution_options().get("bauta_read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def first_line(error: Exception) -> str:
+    """Return the part of a database's error that belongs in a log: no statement, no values."""
+    return str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]

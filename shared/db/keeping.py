@@ -171,8 +171,8 @@ class KeeperQueries(Queries):
         """Record that a prefix was emptied; it is swept once more after the longest deadline."""
         with self._write() as session:
             row = session.get(Sweep, sweep.id, with_for_update=True)
-            if row is None:
-                return
+            if row is None or row.last != sweep.last:
+                return  # another keeper was faster
             if row.last:
                 session.delete(row)
                 return

@@ -1,5 +1,1 @@
 """One module a job kind; the only place where algorithms meet the job engine."""
-
-from services.worker.jobs.warmth import warm
-
-__all__ = ["warm"]

@@ -1,41 +1,31 @@
-"""The engine: claims jobs, runs them alone or as a batch, and ends each exactly once."""
+"""The engine: claims jobs, runs them alone or as a batch, and sees that each ends."""
 
 import importlib
-import json
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.worker.runtime.context import JobContext, Services
-from services.worker.runtime.heart import Heart, deadline_problem
-from services.worker.runtime.held import (
-    Cancelled,
-    DeadlineExceeded,
-    HandBack,
-    Held,
-    JobStopped,
-    LeaseLost,
-)
+from services.worker.runtime.ending import Ending, Outcome
+from services.worker.runtime.heart import Heart
+from services.worker.runtime.held import Held, JobStopped
+from shared.db import OUTAGES, first_line
 from shared.db.tables import Job
 from shared.doorbell import Doorbell
-from shared.images import ImageRejectedError
-from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
 from shared.results import JobResult
 from shared.specs import JobSpec, parse_spec
 
 logger = logging.getLogger(__name__)
 
-MAX_ROW_BYTES = 64 * 1024
-RESULT_ARTIFACT = "result.json"
-Outcome = JobResult | BaseException
+LONGEST_PAUSE_SECONDS = 3.0
+
 Item = tuple[JobContext, JobSpec]
+Ready = Sequence[tuple[Held, Item]]
 
 
 def find_job_module(kind: str) -> ModuleType:
@@ -44,7 +34,11 @@ def find_job_module(kind: str) -> ModuleType:
 
 
 class Engine:
-    """Runs jobs of some queues, one batch at a time."""
+    """Runs jobs of some queues, one batch at a time.
+
+    A job module has ``run(context, spec) -> JobResult`` and may have
+    ``run_batch([(context, spec), …]) -> [JobResult or exception, …]``.
+    """
 
     def __init__(
         self,
@@ -56,43 +50,61 @@ class Engine:
         find_module: Callable[[str], ModuleType] = find_job_module,
     ) -> None:
         self._services = services
-        self._repository = services.repository
+        self._claims = services.repository.claims
         self._settings = services.settings
         self._heart = heart
-        self._doorbell = doorbell
+        self._ending = Ending(services, doorbell)
         self._owner = owner
         self._find_module = find_module
         self.jobs_done = 0
         self.stopping = False
 
-    def look(self, job_id: str) -> None:
-        """Answer the doorbell: run this job or the oldest, then whatever else is queued."""
-        try:
-            first = self._repository.claims.claim(job_id, **self._claiming) or self._oldest()
-            while first is not None:
-                self._run(first)
-                if self.stopping or self.jobs_done >= self._settings.recycle_after_jobs:
-                    return
-                first = self._oldest()
-        except SQLAlchemyError as error:
-            logger.warning("the queue cannot be read; the keeper will ring again: %s", error)
-
     @property
-    def _claiming(self) -> dict[str, Any]:
-        return {
+    def is_done(self) -> bool:
+        """Whether this worker takes no further job: told to stop, or due for recycling."""
+        return self.stopping or self.jobs_done >= self._settings.recycle_after_jobs
+
+    def look(self, job_id: str = "") -> None:
+        """Answer the doorbell: run this job or the oldest, then whatever else is queued.
+
+        While the database does not answer, it waits: the worker could do nothing else.
+        """
+        pause = 0.1
+        while not self.is_done:
+            try:
+                claims = self._claim(job_id)
+            except OUTAGES as error:
+                logger.warning("the queue cannot be read: %s", first_line(error))
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                continue
+            if not claims:
+                return
+            self._run(claims)
+            job_id, pause = "", 0.1
+
+    def _claim(self, job_id: str) -> list[Held]:
+        """Claim a job and those that may run in one batch with it."""
+        claiming: dict[str, Any] = {
             "queues": self._settings.queues,
             "owner": self._owner,
             "lease_seconds": self._settings.lease_seconds,
         }
+        first = self._claims.claim(job_id, **claiming) if job_id else None
+        first = first or self._claims.claim_oldest(**claiming)
+        if first is None:
+            return []
+        others: list[Job] = []
+        try:
+            others = self._claims.claim_batch(
+                first, limit=self._settings.batch_jobs - 1, **claiming
+            )
+        except OUTAGES as error:
+            logger.warning("%s runs alone: %s", first.id, first_line(error))
+        lease_seconds = self._settings.lease_seconds
+        return [Held.of(job, lease_seconds=lease_seconds) for job in (first, *others)]
 
-    def _oldest(self) -> Job | None:
-        return self._repository.claims.claim_oldest(**self._claiming)
-
-    def _run(self, first: Job) -> None:
-        others = self._repository.claims.claim_batch(
-            first, limit=self._settings.batch_jobs - 1, **self._claiming
-        )
-        claims = [Held.of(job) for job in (first, *others)]
+    def _run(self, claims: Sequence[Held]) -> None:
         self._heart.hold(claims)
         began = time.monotonic()
         try:
@@ -101,13 +113,8 @@ class Engine:
             for held in claims:
                 self._heart.release(held)
             self.jobs_done += len(claims)
-        logger.info(
-            "%s: %d job(s), first %s, %.3f s",
-            first.kind,
-            len(claims),
-            first.id,
-            time.monotonic() - began,
-        )
+        first, seconds = claims[0].job, time.monotonic() - began
+        logger.info("%s: %d job(s), first %s, %.3f s", first.kind, len(claims), first.id, seconds)
 
     def _run_held(self, claims: Sequence[Held]) -> None:
         ready: list[tuple[Held, Item]] = []
@@ -115,127 +122,48 @@ class Engine:
             context = JobContext(held, self._services)
             try:
                 ready.append((held, (context, parse_spec(held.job.spec or {}))))
-            except (ValidationError, KeyError):
+            except ValidationError:
                 problem = Problem("invalid-input", "This worker cannot read the job's spec.")
                 self._settle(held, context, problem)
         if not ready:
             return
-        module = self._find_module(ready[0][0].job.kind)
-        outcomes = self._batched(module, ready) if len(ready) > 1 else None
+        outcomes = self._batched(ready) if len(ready) > 1 else None
         for index, (held, item) in enumerate(ready):
-            outcome = outcomes[index] if outcomes else self._alone(module, held, item)
-            if isinstance(outcome, HandBack | Cancelled | DeadlineExceeded | LeaseLost) and (
-                not _stopped(held)
-            ):
+            outcome = outcomes[index] if outcomes is not None else self._alone(held, item)
+            if isinstance(outcome, JobStopped) and not _stopped(held):
                 # Another job of the batch had to stop: this one runs by itself.
-                outcome = self._alone(module, held, item)
+                outcome = self._alone(held, item)
             self._settle(held, item[0], outcome)
 
-    def _batched(
-        self, module: ModuleType, ready: Sequence[tuple[Held, Item]]
-    ) -> list[Outcome] | None:
+    def _settle(self, held: Held, context: JobContext, outcome: Outcome) -> None:
+        self._ending.settle(held, context, outcome)
+        self._heart.release(held)  # an ended job's deadline must not count any more
+
+    def _batched(self, ready: Ready) -> list[Outcome] | None:
         """Run as one batch; ``None`` when that failed as a whole, and each has to run alone."""
-        if not hasattr(module, "run_batch"):
-            return None
         items = [item for _, item in ready]
         try:
+            module = self._find_module(ready[0][0].job.kind)
+            if not hasattr(module, "run_batch"):
+                return None
             outcomes: list[Outcome] = list(module.run_batch(items))
         except (JobStopped, Exception) as error:
             logger.warning("a batch of %d fell apart: %r", len(items), error)
-            for context, _ in items:
-                context.artifacts.clear()
+            return None
+        if len(outcomes) != len(items):
+            logger.error("a batch of %d came back with %d outcomes", len(items), len(outcomes))
             return None
         return outcomes
 
-    def _alone(self, module: ModuleType, held: Held, item: Item) -> Outcome:
+    def _alone(self, held: Held, item: Item) -> Outcome:
         context, spec = item
         context.artifacts.clear()
         try:
             held.check()
-            result: JobResult = module.run(context, spec)
+            result: JobResult = self._find_module(held.job.kind).run(context, spec)
         except (JobStopped, Exception) as error:
             return error
         return result
-
-    def _settle(self, held: Held, context: JobContext, outcome: Outcome) -> None:
-        """End the job as its outcome says, in one fenced transaction."""
-        job = held.job
-        if isinstance(outcome, LeaseLost):
-            logger.warning("%s was lost to another worker", job.id)
-            return
-        if isinstance(outcome, HandBack):
-            state = self._persist(
-                held,
-                lambda: self._repository.claims.hand_back(job.id, job.fence, ring_again_seconds=0),
-            )
-            if state == "queued":
-                self._doorbell.ring(job.id, job.queue)
-            return
-        ending: dict[str, Any]
-        if isinstance(outcome, JobResult):
-            try:
-                ending = {"state": "succeeded", "result": self._document(context, outcome)}
-            except (JobStopped, Exception) as error:
-                self._settle(held, context, error)
-                return
-            ending["artifacts"] = tuple(context.artifacts)
-        elif isinstance(outcome, Cancelled):
-            ending = {"state": "cancelled"}
-        else:
-            ending = {"state": "failed", "problem": self._problem(held, outcome)}
-        ended = self._persist(
-            held,
-            lambda: self._repository.claims.finish(
-                job.id, job.fence, retention_seconds=self._settings.retention_seconds, **ending
-            ),
-        )
-        if not ended:
-            logger.warning("%s had been given to another worker or deleted", job.id)
-
-    def _document(self, context: JobContext, result: JobResult) -> dict[str, Any]:
-        """Return the result as a row holds it; a large one becomes an artifact."""
-        document = result.model_dump(mode="json")
-        data = json.dumps(document, separators=(",", ":")).encode()
-        if len(data) <= MAX_ROW_BYTES:
-            return document
-        context.put_artifact(RESULT_ARTIFACT, data, "application/json")
-        return {
-            "kind": result.kind,
-            "result_artifact": RESULT_ARTIFACT,
-            "main_artifact": result.main_artifact,
-            "warnings": list(result.warnings),
-        }
-
-    def _problem(self, held: Held, error: BaseException) -> Problem:
-        if isinstance(error, Problem):
-            return error
-        if isinstance(error, DeadlineExceeded):
-            return deadline_problem(held)
-        if isinstance(error, ImageRejectedError):
-            return Problem("invalid-input", error.detail)
-        if isinstance(error, ObjectStoreFullError):
-            return Problem("storage-full", "The object store has no space for the result.")
-        if isinstance(error, ObjectStoreUnavailableError):
-            return Problem("object-store-unavailable", "The result could not be stored.")
-        incident = secrets.token_hex(6)
-        logger.error("job %s failed (incident %s)", held.job.id, incident, exc_info=error)
-        return Problem(
-            "job-failed",
-            "The job ended with an unexpected error; the worker's log has it under the incident.",
-            incident=incident,
-        )
-
-    def _persist(self, held: Held, write: Callable[[], Any]) -> Any:
-        """Write to the database, trying again until the lease is surely lost."""
-        wait = 0.05
-        while True:
-            try:
-                return write()
-            except SQLAlchemyError as error:
-                logger.warning("the end of %s is not recorded yet: %s", held.job.id, error)
-                if held.lost.wait(wait):
-                    return None
-                wait = min(2 * wait, 2.0)
 
 
 def _stopped(held: Held) -> bool:

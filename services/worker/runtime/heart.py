@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.worker.runtime.held import Held
-from shared.db import Repository
+from shared.db import Repository, first_line
 from shared.problems import Problem
 from shared.settings import Settings
 
@@ -41,16 +42,18 @@ class Heart:
         settings: Settings,
         *,
         owner: str,
+        health_file: Path | None = None,
         exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._owner = owner
+        self._health_file = health_file
         self._exit = exit_process
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._last_renewal = time.monotonic()
+        self._renew_at = 0.0
         self._hand_back_at = float("inf")
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -66,8 +69,6 @@ class Heart:
     def hold(self, claims: Iterable[Held]) -> None:
         """Keep these claims alive from now on."""
         with self._lock:
-            if not self._held:
-                self._last_renewal = time.monotonic()
             self._held.update({held.job.id: held for held in claims})
 
     def release(self, held: Held) -> None:
@@ -81,20 +82,27 @@ class Heart:
 
     def _beat(self) -> None:
         pause = min(self._settings.heartbeat_seconds, 1.0)
-        renew_at = 0.0
-        while not self._stop.wait(pause):
-            with self._lock:
-                claims = list(self._held.values())
-            if not claims:
-                continue
-            if time.monotonic() >= renew_at:
-                self._renew(claims)
-                renew_at = time.monotonic() + self._settings.heartbeat_seconds
-            self._end_stuck(claims)
-            self._hand_back(claims)
+        while True:
+            try:
+                self._beat_once()
+            except Exception:  # a heart that stops would lose every job
+                logger.exception("a heartbeat failed")
+            if self._stop.wait(pause):
+                return
 
-    def _renew(self, claims: list[Held]) -> None:
-        before = time.monotonic()
+    def _beat_once(self) -> None:
+        if self._health_file is not None:
+            self._health_file.touch()
+        with self._lock:
+            claims = list(self._held.values())
+        if not claims:
+            return
+        if time.monotonic() >= self._renew_at and self._renew(claims):
+            self._renew_at = time.monotonic() + self._settings.heartbeat_seconds
+        self._end_stuck(claims)
+        self._hand_back(claims)
+
+    def _renew(self, claims: list[Held]) -> bool:
         try:
             states = self._repository.claims.renew(
                 [(held.job.id, held.job.fence) for held in claims],
@@ -102,19 +110,19 @@ class Heart:
                 lease_seconds=self._settings.lease_seconds,
             )
         except SQLAlchemyError as error:
-            logger.warning("the leases could not be renewed: %s", error)
-            # By now the keeper may have given the jobs to others, so they must stop here.
-            if before - self._last_renewal > self._settings.lease_seconds:
-                for held in claims:
-                    held.lost.set()
-            return
-        self._last_renewal = before
+            # Tried again soon; a lease that runs out meanwhile stops its job (``Held.is_lost``).
+            logger.warning("the leases could not be renewed: %s", first_line(error))
+            return False
+        lease_until = time.monotonic() + self._settings.lease_seconds
         for held in claims:
             state = states.get(held.job.id)
             if state is None:
                 held.lost.set()
-            elif state == "cancelling":
+                continue
+            held.lease_until = lease_until
+            if state == "cancelling":
                 held.cancel.set()
+        return True
 
     def _end_stuck(self, claims: list[Held]) -> None:
         grace = self._settings.deadline_grace_seconds
@@ -155,4 +163,4 @@ class Heart:
         try:
             write()
         except SQLAlchemyError as error:
-            logger.warning("the keeper has to reap what this worker leaves: %s", error)
+            logger.warning("the keeper has to reap what this worker leaves: %s", first_line(error))

@@ -33,15 +33,22 @@ class Held:
 
     job: Job
     deadline: float  # by time.monotonic()
+    lease_until: float  # by time.monotonic(): later than that, the lease has surely run out
     cancel: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
     hand_back: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def of(cls, job: Job) -> "Held":
+    def of(cls, job: Job, *, lease_seconds: float) -> "Held":
         """Take note of a fresh claim."""
+        now = time.monotonic()
         left = max(0.0, job.timeout_seconds - job.run_seconds)
-        return cls(job, time.monotonic() + left)
+        return cls(job, now + left, now + lease_seconds)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another worker may run the job by now."""
+        return self.lost.is_set() or time.monotonic() > self.lease_until
 
     @property
     def overdue_seconds(self) -> float:
@@ -50,7 +57,7 @@ class Held:
 
     def check(self) -> None:
         """Raise what stops the job, if anything does. Cheap: no database."""
-        if self.lost.is_set():
+        if self.is_lost:
             raise LeaseLost
         if self.cancel.is_set():
             raise Cancelled
