@@ -1,0 +1,210 @@
+"""Energies of a gray image, computed whole and renewed around a removed seam.
+
+Every energy is an integer that fits 16 bits, so that sums are exact, the order of summation is
+irrelevant, and a renewed energy equals a recomputed one bit for bit.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.worker.defenses.seam_carving.jit import kernel
+from services.worker.defenses.seam_carving.layout import (
+    ENTROPY,
+    FORWARD,
+    GRADIENT,
+    MARGIN,
+    index,
+)
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Energies: TypeAlias = NDArray[np.uint16]
+Integers: TypeAlias = NDArray[np.int32]
+Counts: TypeAlias = NDArray[np.int64]
+Integer: TypeAlias = int | np.integer[Any]
+
+ENTROPY_REACH = 4  # a window of 9x9, as in the weight map of Park et al. (2022)
+ENTROPY_UNIT = 4096  # energies per bit of entropy
+_FRACTION = 1 << 20
+_LARGEST_WINDOW = (2 * ENTROPY_REACH + 1) ** 2
+
+_counts = np.arange(_LARGEST_WINDOW + 1, dtype=np.float64)
+_logarithms = np.log2(np.maximum(_counts, 1))
+# Entropy of a window with counts n_i summing to n: log2(n) - sum(n_i log2 n_i) / n.
+COUNT_TERMS: Counts = np.rint(_counts * _logarithms * _FRACTION).astype(np.int64)
+WINDOW_TERMS: Counts = np.rint(_logarithms * _FRACTION).astype(np.int64)
+
+
+@kernel
+def _gradient_row(above: Bytes, here: Bytes, below: Bytes, out: Energies) -> None:
+    """Write |Sobel x| + |Sobel y| of a row; the inputs begin one cell to the left of ``out``."""
+    for j in range(index(out.size)):
+        left, middle, right = j, j + index(1), j + index(2)
+        x = np.int32(above[right]) + np.int32(2) * np.int32(here[right]) + np.int32(below[right])
+        x -= np.int32(above[left]) + np.int32(2) * np.int32(here[left]) + np.int32(below[left])
+        y = np.int32(below[left]) + np.int32(2) * np.int32(below[middle]) + np.int32(below[right])
+        y -= np.int32(above[left]) + np.int32(2) * np.int32(above[middle]) + np.int32(above[right])
+        out[j] = np.uint16(abs(x) + abs(y))
+
+
+@kernel
+def _gradient(
+    gray: Bytes, energy: Energies, row: int, first: int, last: int, height: int, stride: int
+) -> None:
+    """Write the gradient energy of the columns ``first..last`` of a row."""
+    left = MARGIN + first - 1
+    right = MARGIN + last + 2
+    above = max(row - 1, 0) * stride
+    here = row * stride
+    below = min(row + 1, height - 1) * stride
+    _gradient_row(
+        gray[above + left : above + right],
+        gray[here + left : here + right],
+        gray[below + left : below + right],
+        energy[here + left + 1 : here + right - 1],
+    )
+
+
+@kernel
+def _gradient_near(
+    gray: Bytes, energy: Energies, row: int, first: int, last: int, height: int, stride: int
+) -> None:
+    """Write what ``_gradient`` writes, faster for the two to four columns around a seam."""
+    one = index(1)
+    above = index(max(row - 1, 0) * stride + MARGIN + first)
+    here = index(row * stride + MARGIN + first)
+    below = index(min(row + 1, height - 1) * stride + MARGIN + first)
+    low_sum, low_step = _column(gray, above - one, here - one, below - one)
+    middle_sum, middle_step = _column(gray, above, here, below)
+    for _ in range(first, last + 1):
+        above, below = above + one, below + one
+        high_sum, high_step = _column(gray, above, here + one, below)
+        x, y = abs(high_sum - low_sum), abs(low_step + 2 * middle_step + high_step)
+        energy[here] = np.uint16(x + y)
+        low_sum, low_step = middle_sum, middle_step
+        middle_sum, middle_step = high_sum, high_step
+        here += one
+
+
+@kernel
+def _column(
+    gray: Bytes, above: Integer, here: Integer, below: Integer
+) -> tuple[np.int64, np.int64]:
+    """Return a column's smoothed sum and its difference from top to bottom."""
+    top, bottom = np.int64(gray[above]), np.int64(gray[below])
+    return top + 2 * np.int64(gray[here]) + bottom, bottom - top
+
+
+@kernel
+def _entropy(
+    gray: Bytes,
+    energy: Energies,
+    row: int,
+    first: int,
+    last: int,
+    height: int,
+    width: int,
+    stride: int,
+    count_terms: Counts,
+    window_terms: Counts,
+) -> None:
+    """Write the entropy energy of the columns ``first..last`` of a row, by a sliding histogram."""
+    histogram = np.zeros(256, dtype=np.int64)
+    top, bottom = max(row - ENTROPY_REACH, 0), min(row + ENTROPY_REACH, height - 1)
+    total = 0
+    terms = 0
+    for column in range(first - ENTROPY_REACH, last + ENTROPY_REACH + 1):
+        if 0 <= column < width:
+            for line in range(top, bottom + 1):
+                value = gray[line * stride + MARGIN + column]
+                count = histogram[value]
+                terms += count_terms[count + 1] - count_terms[count]
+                histogram[value] = count + 1
+            total += bottom - top + 1
+        leaving = column - 2 * ENTROPY_REACH - 1
+        if max(first - ENTROPY_REACH, 0) <= leaving:
+            for line in range(top, bottom + 1):
+                value = gray[line * stride + MARGIN + leaving]
+                count = histogram[value]
+                terms -= count_terms[count] - count_terms[count - 1]
+                histogram[value] = count - 1
+            total -= bottom - top + 1
+        center = column - ENTROPY_REACH
+        if center >= first:
+            bits = window_terms[total] - terms // total
+            energy[row * stride + MARGIN + center] = np.uint16(bits * ENTROPY_UNIT // _FRACTION)
+
+
+@kernel
+def _add_weights(
+    energy: Energies, weights: Energies, row: int, first: int, last: int, stride: int
+) -> None:
+    start = row * stride + MARGIN
+    for cell in range(start + first, start + last + 1):
+        energy[cell] = np.uint16(energy[cell] + weights[cell])
+
+
+@kernel
+def fill(
+    gray: Bytes,
+    energy: Energies,
+    weights: Energies,
+    mode: int,
+    height: int,
+    width: int,
+    stride: int,
+    count_terms: Counts,
+    window_terms: Counts,
+) -> None:
+    """Write the energies of a whole image; ``weights``, unless empty, are added.
+
+    Forward energy is read off the gray values themselves: its cells hold the weights alone.
+    """
+    last = width - 1
+    for row in range(height):
+        if mode == GRADIENT:
+            _gradient(gray, energy, row, 0, last, height, stride)
+        elif mode == ENTROPY:
+            _entropy(gray, energy, row, 0, last, height, width, stride, count_terms, window_terms)
+        else:
+            energy[row * stride + MARGIN : row * stride + MARGIN + width] = 0
+        if weights.size:
+            _add_weights(energy, weights, row, 0, last, stride)
+
+
+@kernel
+def renew(
+    gray: Bytes,
+    energy: Energies,
+    weights: Energies,
+    seam: Integers,
+    mode: int,
+    height: int,
+    width: int,
+    stride: int,
+    count_terms: Counts,
+    window_terms: Counts,
+) -> None:
+    """Bring the energies up to date after ``seam`` was taken out of a ``width`` one larger.
+
+    A removed cell at column s changes the neighborhoods of the new columns s - reach to
+    s + reach - 1 in the rows within ``reach``: only those are computed anew.
+    """
+    if mode == FORWARD:
+        return
+    reach = ENTROPY_REACH if mode == ENTROPY else 1
+    for row in range(height):
+        low = high = seam[row]
+        for line in range(max(row - reach, 0), min(row + reach, height - 1) + 1):
+            low = min(low, seam[line])
+            high = max(high, seam[line])
+        first, last = max(low - reach, 0), min(high + reach - 1, width - 1)
+        if mode == GRADIENT:
+            _gradient_near(gray, energy, row, first, last, height, stride)
+        else:
+            _entropy(
+                gray, energy, row, first, last, height, width, stride, count_terms, window_terms
+            )
+        if weights.size:
+            _add_weights(energy, weights, row, first, last, stride)
