@@ -2,11 +2,14 @@
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageCms
 
-from shared.images.limits import ImageLimits, ImageRejectedError, corrupt
+from shared.images.icc import is_profile
+from shared.images.limits import ImageLimits, ImageRejectedError, check_size, corrupt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,18 +28,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    ArithmeticError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-)
 
 
 class _Gate:
@@ -54,34 +45,24 @@ def limit_concurrent_decodes(most: int) -> None:
     _gate.semaphore = threading.BoundedSemaphore(most)
 
 
-def open_checked(data: bytes, limits: ImageLimits, formats: tuple[str, ...]) -> Image.Image:
-    """Read the header and check the size, before any pixel is decoded."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-    except _DECODE_ERRORS as error:
-        raise corrupt("its header cannot be read") from error
-    check_size(*image.size, limits)
-    return image
-
-
-def check_size(width: int, height: int, limits: ImageLimits) -> None:
-    """Refuse an image of too many pixels, or of none."""
-    if width < 1 or height < 1:
-        raise corrupt("it has no pixels")
-    if width * height > limits.max_pixels:
-        raise ImageRejectedError(
-            "image-too-many-pixels",
-            f"The image has {width} x {height} pixels; the limit is {limits.max_pixels}.",
-        )
-
-
-def load_pixels(image: Image.Image) -> None:
-    """Decode all pixels, bounded in number at once."""
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Take one of the places for decoding; whatever hostile data breaks is a refusal."""
     with _gate.semaphore:
         try:
-            image.load()
-        except _DECODE_ERRORS as error:
-            raise corrupt("its pixels cannot be decoded") from error
+            yield
+        except ImageRejectedError:
+            raise
+        # Decoders and their parsers raise whatever they like on damaged data.
+        except Exception as error:
+            raise corrupt("it cannot be decoded") from error
+
+
+def open_checked(data: bytes, limits: ImageLimits, formats: tuple[str, ...]) -> Image.Image:
+    """Read the header and check the size, before any pixel is decoded."""
+    image = Image.open(io.BytesIO(data), formats=formats)
+    check_size(*image.size, limits)
+    return image
 
 
 def decode_rgb(
@@ -99,61 +80,64 @@ def decode_rgb(
     """
     import numpy as np  # noqa: PLC0415 - the API imports this module and needs no arrays
 
-    image = open_checked(data, limits or ImageLimits(), FORMATS)
-    if max_side is not None and image.format == "JPEG":
-        image.draft(None, (max_side, max_side))
-    load_pixels(image)
-    try:
+    with decoding():
+        image = open_checked(data, limits or ImageLimits(), FORMATS)
+        if max_side is not None and image.format == "JPEG":
+            image.draft(None, (max_side, max_side))
+        image.load()
         upright = to_rgb(image)
         if orientation in _UPRIGHT:
             upright = upright.transpose(_UPRIGHT[orientation])
         if max_side is not None and max(upright.size) > max_side:
             upright.thumbnail((max_side, max_side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.array(upright, dtype=np.uint8)
-    except _DECODE_ERRORS as error:
-        raise corrupt("its pixels cannot be converted") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a loaded image of any mode to 8-bit sRGB without transparency."""
+    profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
     if image.has_transparency_data:
-        image = _in_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
-        background = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
+        alpha = image.convert("RGBA").getchannel("A")
+        colors = image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        opaque = _in_srgb(colors, profile).convert("RGB")
+        opaque.paste("white", mask=alpha.point([255 - a for a in range(256)]))
+        return opaque
     if image.mode in ("P", "1"):
-        image = _keeping_profile(image, "RGB")
-    return _in_srgb(image, image.info.get("icc_profile")).convert("RGB")
-
-
-def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
-    converted = image.convert(mode)
-    converted.info["icc_profile"] = image.info.get("icc_profile")
-    return converted
+        image = image.convert("RGB")
+    return _in_srgb(image, profile).convert("RGB")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit (or 32-bit, or float) gray to 8 bits by its format's range, not its values."""
-    import numpy as np  # noqa: PLC0415 - as above
+    """Scale gray of 16 bits, or of 32 or floats, to 8; a transparent shade becomes white.
 
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = values * 255 if values.max(initial=0) <= 1 else values
-    else:
-        values = values / 257 if image.mode.startswith("I;16") or values.max() > 255 else values
-    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+    16 bits are scaled by their format's range. The others have no agreed range: the smallest of
+    [0, 1] (floats only), [0, 255], [0, 65535] and [0, highest value] that holds them is taken.
+    """
+    is_float = image.mode == "F"
+    is_sixteen = image.mode.startswith("I;16")
+    wide = image if is_float else image.convert("I")
+    highest: Any = wide.getextrema()[1]
+    ranges = [*([1] if is_float else []), *([] if is_sixteen else [255]), 65535]
+    top = next((top for top in ranges if highest <= top), highest)
+    offset = 0 if is_float else 0.5  # floats are rounded by the conversion, integers are cut
+    gray = wide.point(lambda value: value * (255 / top) + offset).convert("L")
+    transparent = image.info.get("transparency")
+    if is_sixteen and isinstance(transparent, int):
+        shades = [255 * (shade == transparent) for shade in range(65536)]
+        gray.paste(255, mask=wide.point(shades, "L"))
+    return gray
 
 
 def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
     """Convert by the embedded profile; one that cannot be used is ignored."""
-    if not profile or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+    if image.mode not in ("RGB", "L", "CMYK") or not is_profile(profile):
         return image
-    output = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode=output
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image

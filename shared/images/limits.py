@@ -9,6 +9,7 @@ class ImageLimits:
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 40_000_000
+    max_side: int = 20_000
 
 
 class ImageRejectedError(Exception):
@@ -23,3 +24,36 @@ class ImageRejectedError(Exception):
 def corrupt(detail: str) -> ImageRejectedError:
     """Build the refusal of a damaged image."""
     return ImageRejectedError("corrupt-image", f"The image is damaged or truncated: {detail}.")
+
+
+def unsupported(detail: str) -> ImageRejectedError:
+    """Build the refusal of a kind of image that is not read."""
+    return ImageRejectedError("unsupported-image-type", detail)
+
+
+def check_size(width: int, height: int, limits: ImageLimits) -> None:
+    """Refuse an image of too many pixels, or of none."""
+    if width < 1 or height < 1:
+        raise corrupt("it has no pixels")
+    if width * height > limits.max_pixels:
+        raise ImageRejectedError(
+            "image-too-many-pixels",
+            f"The image has {width} x {height} pixels; the limit is {limits.max_pixels}.",
+        )
+    if max(width, height) > limits.max_side:
+        raise ImageRejectedError(
+            "image-too-many-pixels",
+            f"The image has {width} x {height} pixels; a side may have {limits.max_side}.",
+        )
+
+
+@dataclass(frozen=True)
+class Stripped:
+    """An image without metadata, and the orientation (1 to 8) that its EXIF asked for.
+
+    ``is_still`` tells pixels that can be stored as they are from an animation to be decoded.
+    """
+
+    data: bytes
+    orientation: int = 1
+    is_still: bool = True

@@ -4,16 +4,16 @@ import hashlib
 import io
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
-
-from shared.images.decode import check_size, load_pixels, open_checked, to_rgb
+from shared.images.decode import decoding, open_checked, to_rgb
+from shared.images.gif import keep_first_frame
+from shared.images.icc import is_profile
 from shared.images.jpeg import strip_jpeg
-from shared.images.limits import ImageLimits, ImageRejectedError
+from shared.images.limits import ImageLimits, ImageRejectedError, Stripped, unsupported
 from shared.images.png import SIGNATURE, strip_png
+from shared.images.tiff import keep_first_page
 from shared.images.webp import strip_webp
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-_ORIENTATION = 0x0112
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
@@ -52,9 +52,11 @@ def sniff(data: bytes) -> str | None:
 def sanitize(data: bytes, limits: ImageLimits) -> StoredImage:
     """Check an upload and strip it; raises ``ImageRejectedError``.
 
-    JPEG, PNG and WebP keep their compressed pixels and color profile bit for bit. BMP, TIFF and
-    GIF, and the first frame of an animated WebP, become an upright PNG. Metadata, thumbnails and
-    trailing bytes are gone; every pixel has been decoded once, so what is stored is whole.
+    JPEG, PNG and WebP keep their compressed pixels and color profile bit for bit; their EXIF
+    orientation is returned, not applied. BMP, TIFF and GIF, and the first frame of an animated
+    WebP, become a PNG (a TIFF is turned upright, and other than 8-bit colors and 16-bit gray
+    become 8-bit sRGB). Metadata, thumbnails, invalid profiles and trailing bytes are gone; all
+    data has been decoded once, so what is stored is whole.
     """
     if not data:
         raise ImageRejectedError("empty-image", "The image has no bytes.")
@@ -64,56 +66,45 @@ def sanitize(data: bytes, limits: ImageLimits) -> StoredImage:
         )
     found = sniff(data)
     if found is None:
-        raise ImageRejectedError(
-            "unsupported-image-type", "The file is not a JPEG, PNG, WebP, BMP, TIFF or GIF image."
-        )
-    orientation = _orientation(data, found, limits)
+        raise unsupported("The file is not a JPEG, PNG, WebP, BMP, TIFF or GIF image.")
+    with decoding():
+        if found == "JPEG":
+            return _stored_or_encoded(strip_jpeg(data), found, limits)
+        if found == "PNG":
+            return _stored_or_encoded(strip_png(data, limits), found, limits)
+        if found == "WEBP":
+            return _stored_or_encoded(strip_webp(data, limits), found, limits)
+        if found == "GIF":
+            return _encoded(keep_first_frame(data), found, limits, orientation=1)
+        if found == "TIFF":
+            return _encoded(keep_first_page(data, limits), found, limits, orientation=1)
+        return _encoded(data, found, limits, orientation=1)
+
+
+def _stored_or_encoded(stripped: Stripped, found: str, limits: ImageLimits) -> StoredImage:
+    if not stripped.is_still:
+        return _encoded(stripped.data, found, limits, orientation=stripped.orientation)
+    image = open_checked(stripped.data, limits, (found,))
+    size = image.size
     if found == "JPEG":
-        return _kept(strip_jpeg(data), found, orientation, limits)
-    if found == "PNG":
-        return _kept(strip_png(data), found, orientation, limits)
-    if found == "WEBP":
-        stripped = strip_webp(data)
-        check_size(stripped.width, stripped.height, limits)
-        if not stripped.animated:
-            return _kept(stripped.data, found, orientation, limits)
-    return _reencoded(data, found, limits)
+        # All of the data is read and checked, with an eighth of the pixels' sides to hold.
+        image.draft(None, (1, 1))
+    image.load()
+    return _stored(stripped.data, MEDIA_TYPES[found], size, stripped.orientation)
 
 
-def _orientation(data: bytes, found: str, limits: ImageLimits) -> int:
-    if found == "WEBP":
-        stripped = strip_webp(data)
-        check_size(stripped.width, stripped.height, limits)
-    try:
-        with Image.open(io.BytesIO(data), formats=(found, "MPO")) as image:
-            value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # whatever hostile metadata breaks in a parser, the pixels decide
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _kept(data: bytes, found: str, orientation: int, limits: ImageLimits) -> StoredImage:
-    image = open_checked(data, limits, (found,))
-    load_pixels(image)
-    return _stored(data, MEDIA_TYPES[found], image.size, orientation)
-
-
-def _reencoded(data: bytes, found: str, limits: ImageLimits) -> StoredImage:
+def _encoded(data: bytes, found: str, limits: ImageLimits, *, orientation: int) -> StoredImage:
+    """Store the first frame as a PNG (Pillow turns a TIFF upright when it loads it)."""
     image = open_checked(data, limits, (found,))
     profile = image.info.get("icc_profile")
-    load_pixels(image)
-    image = ImageOps.exif_transpose(image)
+    image.load()
     if image.mode not in _PNG_MODES:
         image, profile = to_rgb(image), None
+    transparency = image.info.get("transparency")
+    image.info = {} if transparency is None else {"transparency": transparency}
     clean = io.BytesIO()
-    transparency = (
-        {"transparency": image.info["transparency"]}
-        if image.mode == "P" and ("transparency" in image.info)
-        else {}
-    )
-    image.info = {}
-    image.save(clean, "PNG", icc_profile=profile, **transparency)
-    return _stored(clean.getvalue(), "image/png", image.size, orientation=1)
+    image.save(clean, "PNG", icc_profile=profile if is_profile(profile) else None)
+    return _stored(clean.getvalue(), MEDIA_TYPES["PNG"], image.size, orientation)
 
 
 def _stored(data: bytes, media_type: str, size: tuple[int, int], orientation: int) -> StoredImage:
