@@ -8,7 +8,7 @@ PYTHON ?= # the interpreter to build .venv with; default: the first of python3.1
 ARGS ?= # more arguments for pytest, `bauta serve` or the benchmarks
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help demo run test test-fast lint format bench reproduce clean
+.PHONY: setup help demo run test test-fast lint format bench clean
 
 setup: $(READY) ## create .venv and install everything, at pinned versions
 

@@ -192,7 +192,11 @@ class Settings(BaseSettings):
             return "filesystem://"
         if not self.broker_password:
             return self.broker_url
-        url = make_url(self.broker_url).set(password=self.broker_password.get_secret_value())
+        url = make_url(self.broker_url)
+        # A URL without a user name would be rendered without its password; Redis calls it so.
+        url = url.set(
+            username=url.username or "default", password=self.broker_password.get_secret_value()
+        )
         return url.render_as_string(hide_password=False)
 
     @property
