@@ -1,0 +1,1 @@
+"""``make demo``: the whole service, shown on photos in half a minute."""
