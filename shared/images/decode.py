@@ -99,8 +99,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
     if image.has_transparency_data:
-        alpha = image.convert("RGBA").getchannel("A")
-        colors = image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        colors = image.convert("L") if image.mode in ("L", "LA") else rgba.convert("RGB")
         opaque = _in_srgb(colors, profile).convert("RGB")
         opaque.paste("white", mask=alpha.point([255 - a for a in range(256)]))
         return opaque

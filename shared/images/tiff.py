@@ -44,11 +44,14 @@ def keep_first_page(data: bytes, limits: ImageLimits) -> bytes:
     for tag, kind, count, value in _entries(data, order):
         if tag in _NEEDED and kind in _VALUE_BYTES:
             kept.setdefault(tag, (kind, count, value))
-    pointed = sum(count * _VALUE_BYTES[kind] for kind, count, _ in kept.values())
-    if pointed > len(data) or any(
+    sizes = {tag: count * _VALUE_BYTES[kind] for tag, (kind, count, _) in kept.items()}
+    if sum(sizes.values()) > len(data) or any(
         count > _MAX_VALUES and kind not in _BYTES_TYPES for kind, count, _ in kept.values()
     ):
         raise corrupt("its tags are larger than the file")
+    for tag, (_, _, value) in kept.items():
+        if sizes[tag] > 4 and struct.unpack(order + "I", value)[0] + sizes[tag] > len(data):
+            raise corrupt("it ends within its tags")
     numbers = {tag: _number(order, *entry) for tag, entry in kept.items()}
     if (numbers.get(_COMPRESSION) or 1) not in _READ_COMPRESSIONS:
         raise unsupported("The TIFF is compressed in a way that is not read.")
