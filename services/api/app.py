@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.api import events, health, images, jobs, operations
+from services.api import events, health, images, jobs, operations, submit
 from services.api.auth import KeyRing
-from services.api.documentation import spec_definitions
+from services.api.documentation import definitions
 from services.api.metrics import Metrics
 from services.api.middleware import BodyLimit, CatchAll, HeadAsGet, Observe
 from services.api.problems import install
@@ -47,12 +48,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             upgrade(engine)
         repository = Repository(engine)
         watcher = Watcher(repository, max_waiters=chosen.max_connections_waiting)
-        metrics.watch_queue(repository, lambda: watcher.waiting)
         doorbell = Doorbell(chosen)
         app.state.resources = Resources(
-            chosen, repository, ObjectStore.from_settings(chosen), doorbell, watcher
+            settings=chosen,
+            repository=repository,
+            objects=ObjectStore.from_settings(chosen),
+            doorbell=doorbell,
+            watcher=watcher,
+            decoding=CapacityLimiter(chosen.concurrent_decodes),
         )
-        yield
+        with metrics.queue_of(repository, lambda: watcher.waiting):
+            yield
         watcher.close()
         doorbell.close()
         engine.dispose()
@@ -66,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.key_ring = KeyRing()
-    for room in (images, events, jobs, operations, health):
+    for room in (images, submit, jobs, events, operations, health):
         app.include_router(room.router)
     install(app)
     app.add_middleware(CatchAll)
@@ -82,8 +88,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        definitions = spec_definitions(list(SPECS.values()))
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+        schemas = definitions(list(SPECS.values()))
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
         app.openapi_schema = document
     return app.openapi_schema
 

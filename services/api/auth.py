@@ -64,17 +64,21 @@ def _unauthorized(detail: str) -> Problem:
 
 def _refuse_foreign_pages(request: Request) -> None:
     """Keep web pages of other origins from using a keyless service through the user's browser."""
-    origin = request.headers.get("origin")
-    hosts = [_name(request.headers.get("host", ""))]
-    if origin is not None:
-        hosts.append(urlsplit(origin).hostname or "")
-    foreign_fetch = request.headers.get("sec-fetch-site") == "cross-site"
-    if foreign_fetch or any(host not in _LOOPBACK_NAMES for host in hosts):
-        raise Problem("forbidden-origin", "Without keys, only pages of this machine are served.")
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    foreign = (
+        _name(host) not in _LOOPBACK_NAMES  # a foreign name that resolves to this machine
+        or (origin is not None and origin != f"{request.url.scheme}://{host}")
+        or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    )
+    if foreign:
+        raise Problem("forbidden-origin", "Without keys, only this service's own page may ask.")
 
 
 def _name(host: str) -> str:
-    return urlsplit(f"//{host}").hostname or ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 Tenant = Annotated[str, Depends(current_tenant)]

@@ -1,5 +1,7 @@
 """Serves bytes of the object store: ranges, entity tags, conditions."""
 
+from collections.abc import AsyncIterator
+
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -7,7 +9,7 @@ from services.api.headers import matches, requested_span
 from services.api.resources import Resources
 
 
-def serve(
+async def serve(
     request: Request,
     resources: Resources,
     *,
@@ -16,26 +18,39 @@ def serve(
     sha256: str,
     media_type: str,
     filename: str,
-    **headers: str,
 ) -> Response:
     """Answer a GET for an object, or 304, or a part of it. Raises ``range-not-satisfiable``."""
-    etag = f'"{sha256[:32]}"'
-    common = {
+    etag = content_etag(sha256)
+    headers = {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'inline; filename="{filename}"',
         # An artifact opened in a browser must not become a page of this origin.
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        **headers,
     }
     if matches(etag, request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=common)
+        return Response(status_code=304, headers=headers)
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, etag) else None
     span = requested_span(asked, size=size)
+    status = 206 if span.partial else 200
+    headers.update(span.headers)
+    if request.scope.get("bauta.head"):
+        return Response(status_code=status, media_type=media_type, headers=headers)
+    pieces = resources.objects.stream(key, span.start, span.end)
+    # The first piece before the headers: a store that is down can still be answered as a problem.
+    first = await anext(pieces, b"")
     return StreamingResponse(
-        resources.objects.stream(key, span.start, span.end),
-        status_code=206 if span.partial else 200,
-        media_type=media_type,
-        headers={**common, **span.headers},
+        _chained(first, pieces), status_code=status, media_type=media_type, headers=headers
     )
+
+
+def content_etag(sha256: str) -> str:
+    """Return the entity tag of these bytes."""
+    return f'"{sha256[:32]}"'
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.job_request import JobRequest
 from services.api.resources import Resources
-from services.api.uploads import CleanImage, clean, discard, store
+from services.api.uploads import CleanImage, clean, discard, discarded_on_refusal, store
 from shared.db.jobs import NewJob
 from shared.db.queries import new_id
 from shared.db.tables import Job
@@ -34,31 +34,37 @@ async def create_job(
     """Store the images, commit the job, ring; returns it and whether it is new."""
     key = _idempotency_key(request)
     images = await clean_uploads(resources, wanted)
-    await store(resources, tenant, images)
+    return await run_in_threadpool(_commit, resources, tenant, wanted, images, key)
+
+
+def _commit(
+    resources: Resources,
+    tenant: str,
+    wanted: JobRequest,
+    images: Sequence[CleanImage],
+    key: str | None,
+) -> tuple[Job, bool]:
+    rows = store(resources, tenant, images)
     new = NewJob(
         id=new_id("job"),
         tenant_id=tenant,
         spec=wanted.spec,
-        images=[image.row(tenant) for image in images],
+        images=rows,
         idempotency_key=key,
         fingerprint=fingerprint(wanted, images),
     )
-    try:
-        job, is_new = await run_in_threadpool(
-            resources.repository.jobs.create,
+    with discarded_on_refusal(resources, rows):
+        job, is_new = resources.repository.jobs.create(
             new,
             max_queued=resources.settings.max_queued_jobs,
             retention_seconds=resources.settings.retention_seconds,
             ring_again_seconds=resources.settings.ring_again_seconds,
         )
-    except Exception:
-        await discard(resources, tenant, images)
-        raise
     if not is_new:
-        await discard(resources, tenant, images)
+        discard(resources, rows)
         return job, False
     # Committed: from here on nothing can lose it. The keeper rings if this ring does not go out.
-    await run_in_threadpool(resources.doorbell.ring, job.id, job.queue)
+    resources.doorbell.ring(job.id, job.queue)
     return job, True
 
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from services.api.schemas import ProblemDocument
+from services.api.schemas import JobView, ProblemDocument, Validated
 from shared.specs import JobSpec
 
 _TITLES = {
     400: "The request is malformed",
+    403: "A page of another origin asked",
     401: "A valid API key is needed",
     404: "There is no such resource",
     406: "No result of the type asked for",
@@ -21,6 +22,7 @@ _TITLES = {
     507: "There is no space left",
 }
 _BINARY = {"type": "string", "format": "binary"}
+PROBLEM = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -28,11 +30,52 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _TITLES[status],
-            "model": ProblemDocument,
-            "content": {"application/problem+json": {}},
+            "content": {"application/problem+json": {"schema": PROBLEM}},
         }
         for status in statuses
     }
+
+
+def job_answers() -> dict[int | str, dict[str, Any]]:
+    """Document what creating a job answers."""
+    picture = {"image/*": {"schema": _BINARY}}
+    location = {"description": "the job", "schema": {"type": "string"}}
+    retry = {"description": "seconds", "schema": {"type": "string"}}
+    return {
+        200: {"model": Validated, "description": "valid (`validate_only`)"},
+        201: {
+            "model": JobView,
+            "description": "finished within the wait; with `Accept: image/*` its main picture",
+            "content": picture,
+            "headers": {"Location": location},
+        },
+        202: {
+            "model": JobView,
+            "description": "accepted",
+            "headers": {"Location": location, "Retry-After": retry},
+        },
+        **problems(400, 401, 403, 406, 413, 415, 422, 429, 503, 504, 507),
+    }
+
+
+def header(name: str, description: str) -> dict[str, Any]:
+    """Document an optional request header."""
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+PREFER = header("Prefer", "`wait=N`: answer when the job has ended, at the latest after N seconds")
+
+
+def job_headers() -> dict[str, Any]:
+    """Document the request headers that matter to creating a job."""
+    key = header("Idempotency-Key", "repeating a request with the same key creates nothing new")
+    return {"parameters": [PREFER, key]}
 
 
 def upload_body() -> dict[str, Any]:
@@ -65,9 +108,10 @@ def job_body(spec: type[JobSpec]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def spec_definitions(specs: list[type[JobSpec]]) -> dict[str, Any]:
-    """Return the schemas that the bodies refer to."""
-    found: dict[str, Any] = {}
+def definitions(specs: list[type[JobSpec]]) -> dict[str, Any]:
+    """Return the schemas that the bodies and problems refer to."""
+    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    found: dict[str, Any] = {ProblemDocument.__name__: problem}
     for spec in specs:
         schema = spec.model_json_schema(ref_template="#/components/schemas/{model}")
         found.update(schema.get("$defs", {}))

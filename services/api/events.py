@@ -5,15 +5,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from services.api.auth import Shared, Tenant
 from services.api.documentation import problems
-from services.api.resources import Resources
+from services.api.resources import Resources, found_job
 from services.api.schemas import moment
-from shared.db.tables import FINAL_STATES, Event
+from shared.db.tables import FINAL_STATES, Event, Job
 from shared.problems import Problem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -36,19 +36,18 @@ async def stream_events(
     request: Request,
     tenant: Tenant,
     resources: Shared,
-) -> StreamingResponse:
+) -> Response:
     """Stream the job's events. Their ids number them; `Last-Event-ID` goes on after one."""
-    after = _last_event_id(request)
-    job = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
-    if job is None:
-        raise Problem("not-found", f"There is no job {job_id[:60]!r}.")
-    if resources.watcher.waiting >= resources.settings.max_connections_waiting:
-        problem = Problem("too-many-waiting", "Too many requests are waiting already.")
-        raise problem.with_headers(Retry_After="2")
+    job = await run_in_threadpool(found_job, resources, tenant, job_id)
+    after = min(_last_event_id(request), job.event_seq)
+    resources.watcher.refuse_when_full()
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.scope.get("bauta.head"):
+        return Response(media_type="text/event-stream", headers=headers)
     return StreamingResponse(
         _events(resources, tenant, job_id, after),
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers=headers,
     )
 
 
@@ -65,28 +64,26 @@ async def _events(
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     yield b"retry: 1000\n\n"
     while time.monotonic() < ends and not resources.watcher.closing:
-        events = await run_in_threadpool(
-            resources.repository.jobs.events_after, tenant, job_id, after, limit=PAGE
-        )
+        job, events = await run_in_threadpool(_news, resources, tenant, job_id, after)
         for event in events:
             yield _encoded(event)
             after = event.seq
-        if any(event.type in FINAL_STATES for event in events):
-            return
-        if len(events) == PAGE:
+        if job is not None and events and (len(events) == PAGE or after > job.event_seq):
             continue
-        snapshot = await resources.watcher.wait(job_id, after_seq=after, timeout=KEEP_ALIVE_SECONDS)
-        if snapshot is None:
-            gone = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
-            if gone is None:
-                return
-            yield b": still here\n\n"
-            if gone.state in FINAL_STATES and gone.event_seq <= after:
-                return
-        elif snapshot.state == "expired" or (snapshot.event_seq > after and not events):
-            job = await run_in_threadpool(resources.repository.jobs.get, tenant, job_id)
-            if job is None or job.state == "expired":
-                return
+        if job is None or job.state in FINAL_STATES:
+            return
+        after = max(after, job.event_seq)
+        if await resources.watcher.wait(job_id, after_seq=after, timeout=KEEP_ALIVE_SECONDS):
+            continue
+        yield b": still here\n\n"
+
+
+def _news(
+    resources: Resources, tenant: str, job_id: str, after: int
+) -> tuple[Job | None, list[Event]]:
+    # The job first: what it has become by now, the events that are read next do tell.
+    job = resources.repository.jobs.get(tenant, job_id)
+    return job, resources.repository.jobs.events_after(tenant, job_id, after, limit=PAGE)
 
 
 def _encoded(event: Event) -> bytes:

@@ -3,25 +3,34 @@
 import re
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
+
 from shared.problems import Problem
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"^bytes=([0-9]{0,18})-([0-9]{0,18})$")
 
 
-def preferred_wait(header: str | None, *, most: float) -> float | None:
-    """Return the seconds of ``Prefer: wait=N`` (RFC 7240), at most ``most``; ``None`` without."""
-    for part in (header or "").replace(";", ",").split(","):
-        name, _, value = part.strip().partition("=")
-        if name.strip().lower() != "wait":
-            continue
-        try:
-            seconds = float(value.strip().strip('"'))
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise Problem("invalid-header", "`Prefer: wait=N` takes a number of seconds.")
-        return min(seconds, most)
-    return None
+def preferences(headers: Headers) -> dict[str, str]:
+    """Return what all ``Prefer`` headers (RFC 7240) ask for; of a repeated one, the first."""
+    found: dict[str, str] = {}
+    for part in ",".join(headers.getlist("prefer")).split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def preferred_wait(headers: Headers, *, most: float) -> float | None:
+    """Return the seconds of ``Prefer: wait=N``, at most ``most``; ``None`` without."""
+    value = preferences(headers).get("wait")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise Problem("invalid-header", "`Prefer: wait=N` takes a number of seconds.")
+    return min(seconds, most)
 
 
 def accepted_images(header: str | None) -> tuple[str, ...]:

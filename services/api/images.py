@@ -8,12 +8,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from services.api.auth import Shared, Tenant
-from services.api.content import serve
+from services.api.content import content_etag, serve
 from services.api.documentation import problems, upload_body
 from services.api.headers import matches
 from services.api.resources import Resources
-from services.api.schemas import ImageView
-from services.api.uploads import clean, discard, fresh_image_id, read_body, read_upload, store
+from services.api.schemas import ImageView, is_id
+from services.api.uploads import (
+    CleanImage,
+    clean,
+    discarded_on_refusal,
+    fresh_image_id,
+    read_body,
+    read_upload,
+    store,
+)
 from shared.db.tables import Image
 from shared.problems import Problem
 
@@ -33,19 +41,17 @@ async def upload_image(request: Request, tenant: Tenant, resources: Shared) -> R
     """Upload an image, as the raw body or as the file of a form."""
     data = await _read(request, resources)
     image = await clean(resources, fresh_image_id(), data)
-    await store(resources, tenant, [image])
-    try:
-        row = await run_in_threadpool(
-            resources.repository.images.create,
-            tenant,
-            image.row(tenant),
-            retention_seconds=resources.settings.retention_seconds,
-        )
-    except Exception:
-        await discard(resources, tenant, [image])
-        raise
+    row = await run_in_threadpool(_record, resources, tenant, image)
     headers = {"Location": f"/v1/images/{row.id}", "ETag": _etag(row)}
     return JSONResponse(ImageView.of(row).model_dump(mode="json"), 201, headers)
+
+
+def _record(resources: Resources, tenant: str, image: CleanImage) -> Image:
+    [new] = store(resources, tenant, [image])
+    with discarded_on_refusal(resources, [new]):
+        return resources.repository.images.create(
+            tenant, new, retention_seconds=resources.settings.retention_seconds
+        )
 
 
 async def _read(request: Request, resources: Resources) -> bytes:
@@ -60,7 +66,7 @@ async def _read(request: Request, resources: Resources) -> bytes:
         files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
         if len(files) != 1 or len(form.multi_items()) != 1:
             raise Problem("invalid-request", "Send exactly one file, in the field `image`.")
-        return await read_upload(files[0], resources)  # type: ignore[arg-type]
+        return await read_upload(files[0], resources)
 
 
 @router.get("/{image_id}", response_model=ImageView, responses=problems(401, 404, 503))
@@ -74,12 +80,12 @@ def get_image(image_id: ImageId, request: Request, tenant: Tenant, resources: Sh
 
 
 @router.get("/{image_id}/content", response_class=Response, responses=problems(401, 404, 416, 503))
-def get_image_content(
+async def get_image_content(
     image_id: ImageId, request: Request, tenant: Tenant, resources: Shared
 ) -> Response:
     """Return the image: the pixels that were uploaded, without their metadata."""
-    row = _found(resources, tenant, image_id)
-    return serve(
+    row = await run_in_threadpool(_found, resources, tenant, image_id)
+    return await serve(
         request,
         resources,
         key=row.object_key,
@@ -93,13 +99,13 @@ def get_image_content(
 @router.delete("/{image_id}", status_code=204, responses=problems(401, 404, 409, 503))
 def delete_image(image_id: ImageId, tenant: Tenant, resources: Shared) -> Response:
     """Delete an image and its bytes. One that a live job reads stays: 409."""
-    if not resources.repository.images.delete(tenant, image_id):
+    if not (is_id(image_id, "img") and resources.repository.images.delete(tenant, image_id)):
         raise _missing(image_id)
     return Response(status_code=204)
 
 
 def _found(resources: Resources, tenant: str, image_id: str) -> Image:
-    row = resources.repository.images.get(tenant, image_id)
+    row = resources.repository.images.get(tenant, image_id) if is_id(image_id, "img") else None
     if row is None:
         raise _missing(image_id)
     return row
@@ -110,4 +116,4 @@ def _missing(image_id: str) -> Problem:
 
 
 def _etag(row: Image) -> str:
-    return f'"{row.sha256[:32]}"'
+    return content_etag(row.sha256)

@@ -65,12 +65,21 @@ async def read_job_request(
 def parse_json_object(data: bytes | str, *, what: str) -> dict[str, Any]:
     """Parse one JSON object; raises ``malformed-json`` or ``invalid-request``."""
     try:
-        document = json.loads(data, parse_constant=_no_constant)
+        document = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_without_repeats)
+        if isinstance(data, bytes) and rb"\ud" in data.lower():
+            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Problem("malformed-json", f"{what} is not valid JSON: {str(error)[:200]}.") from error
     if not isinstance(document, dict):
         raise _invalid("", f"{what} must be a JSON object")
     return document
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name appears twice in one object")
+    return found
 
 
 def _no_constant(name: str) -> float:
@@ -95,38 +104,47 @@ async def _form(
     ) as form:
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
         fields = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
-        _refuse_unknown(files)
-        document = _document(spec_class, fields)
-        return document, [await read_upload(part, resources) for _, part in files]  # type: ignore[arg-type]
+        uploads = []
+        for name, part in files:
+            if name == "spec":
+                data = await part.read(MAX_JSON_BYTES + 1)
+                fields.append((name, data.decode("utf-8", errors="replace")))
+            elif name in FILE_FIELDS:
+                uploads.append(await read_upload(part, resources))
+            else:
+                raise _invalid(f"/{name[:100]}", "files belong into the field `image`")
+        return _document(spec_class, fields), uploads
 
 
-def _refuse_unknown(files: Sequence[tuple[str, UploadFile]]) -> None:
-    for name, _ in files:
-        if name not in FILE_FIELDS:
-            raise _invalid(f"/{name[:100]}", "files belong into the field `image`")
-
-
-def _document(spec_class: type[JobSpec], fields: list[tuple[str, str]]) -> dict[str, Any]:
-    """Put the part ``spec`` and the plain fields together; a field wins."""
+def _document(spec_class: type[JobSpec], fields: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Put the part ``spec`` and the plain fields together. ``images`` may repeat; nothing else."""
     document: dict[str, Any] = {}
     for name, value in fields:
         if name == "spec":
-            document = parse_json_object(value, what="The field `spec`") | document
-        elif name in FILE_FIELDS and name not in spec_class.model_fields:
+            given = parse_json_object(value, what="The field `spec`")
+        elif name not in spec_class.model_fields and name in FILE_FIELDS:
             raise _invalid(f"/{name}", "this field takes a file")
-        elif name in document:
-            raise _invalid(f"/{name[:100]}", "this field is given twice")
         else:
-            document[name] = _plain(value)
+            given = {name: _plain(spec_class, name, value)}
+        if isinstance(named := given.get("images"), list) and "images" in document:
+            document["images"] = [*document["images"], *named]
+            del given["images"]
+        if twice := document.keys() & given.keys():
+            raise _invalid(f"/{min(twice)[:100]}", "this field is given twice")
+        document |= given
     return document
 
 
-def _plain(value: str) -> Any:
+def _plain(spec_class: type[JobSpec], name: str, value: str) -> Any:
     """Read a form field as JSON where it is JSON (``true``, ``[…]``), else as text."""
-    try:
-        return json.loads(value, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+    field = spec_class.model_fields.get(name)
+    if field is not None and field.annotation in (str, str | None):
         return value
+    try:
+        parsed = json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        parsed = value
+    return [parsed] if name == "images" and not isinstance(parsed, list) else parsed
 
 
 def _invalid(pointer: str, detail: str) -> Problem:

@@ -1,11 +1,14 @@
 """Runs the API under uvicorn."""
 
 import logging
+import resource
+import socket
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.api.app import create_app
+from services.api.resources import Resources
 from shared.db import Repository, create_database_engine
 from shared.db.migrate import upgrade
 from shared.settings import Settings
@@ -13,6 +16,7 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5
+OTHER_FILES = 1024
 
 
 def run(settings: Settings) -> int:
@@ -35,9 +39,29 @@ def run(settings: Settings) -> int:
         backlog=2048,
         limit_concurrency=None,
     )
-    server = uvicorn.Server(config)
+    _allow_many_connections(settings.max_connections_waiting)
+    server = _Server(config)
     server.run()
     return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Ends long polls and event streams before it waits for requests to finish."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        resources: Resources = self.config.app.state.resources  # type: ignore[union-attr]
+        resources.watcher.release()
+        await super().shutdown(sockets=sockets)
+
+
+def _allow_many_connections(waiting: int) -> None:
+    """Raise this process's own limit on open files: a waiting client holds one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = waiting + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _has_keys(settings: Settings) -> bool:

@@ -1,10 +1,12 @@
 """Prometheus metrics of the API and the queue."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Repository
 
@@ -18,7 +20,24 @@ class _QueueCollector(Collector):
         self._repository = repository
         self._waiting = waiting
 
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing in advance: registering must not ask a database that may be down."""
+        return ()
+
     def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "bauta_waiting_requests", "Long polls and event streams", value=self._waiting()
+        )
+        try:
+            figures = list(self._queue())
+        except SQLAlchemyError:
+            figures = []
+        yield GaugeMetricFamily(
+            "bauta_database_up", "Whether the database answers", value=float(bool(figures))
+        )
+        yield from figures
+
+    def _queue(self) -> Iterable[Metric]:
         jobs = GaugeMetricFamily("bauta_jobs", "Jobs kept", labels=("kind", "state"))
         for kind, state, number in self._repository.jobs.counts():
             jobs.add_metric((kind, state), number)
@@ -29,9 +48,6 @@ class _QueueCollector(Collector):
         for queue, seconds in self._repository.jobs.oldest_queued_seconds().items():
             oldest.add_metric((queue,), seconds)
         yield oldest
-        yield GaugeMetricFamily(
-            "bauta_waiting_requests", "Long polls and event streams", value=self._waiting()
-        )
 
 
 class Metrics:
@@ -51,9 +67,15 @@ class Metrics:
             registry=self._registry,
         )
 
-    def watch_queue(self, repository: Repository, waiting: Callable[[], int]) -> None:
-        """Add the queue's figures."""
-        self._registry.register(_QueueCollector(repository, waiting))
+    @contextmanager
+    def queue_of(self, repository: Repository, waiting: Callable[[], int]) -> Iterator[None]:
+        """Add the queue's figures, for as long as the API runs."""
+        collector = _QueueCollector(repository, waiting)
+        self._registry.register(collector)
+        try:
+            yield
+        finally:
+            self._registry.unregister(collector)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""

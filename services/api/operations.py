@@ -37,7 +37,11 @@ def _view(kind: str, spec: type[JobSpec]) -> OperationView:
         description=(spec.__doc__ or "").strip(),
         spec_schema=spec.model_json_schema(),
         result_schema=result.model_json_schema(mode="serialization") if result else None,
-        defaults={name: field.default for name, field in fields if not field.is_required()},
+        defaults={
+            name: field.get_default(call_default_factory=True)
+            for name, field in fields
+            if not field.is_required()
+        },
         examples=spec.spec_examples,
         url=f"/v1/jobs/{kind}",
     )

@@ -1,5 +1,6 @@
 """Every error as ``application/problem+json``."""
 
+import errno
 import logging
 import secrets
 from collections.abc import Sequence
@@ -9,10 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from shared.db import OUTAGES, first_line
 from shared.images import ImageRejectedError
 from shared.objects import ObjectMissingError, ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
@@ -20,6 +22,7 @@ from shared.problems import Problem
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 100
 _BY_STATUS = {
     400: "malformed-multipart",
     404: "not-found",
@@ -43,7 +46,7 @@ def invalid_request(error: ValidationError | RequestValidationError, *, root: st
     """Turn pydantic's findings into JSON pointers into the body."""
     errors = [
         {"pointer": root + _pointer(found["loc"]), "detail": _sentence(found)}
-        for found in error.errors()
+        for found in error.errors()[:MOST_ERRORS]
     ]
     return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)
 
@@ -84,15 +87,30 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, ObjectStoreUnavailableError):
         problem = Problem("object-store-unavailable", "The object store does not answer.")
         return problem.with_headers(Retry_After="5")
-    if isinstance(error, DBAPIError | PoolTimeoutError):
-        logger.warning("database: %.300r", error)
+    if _no_space(error):
+        return Problem("storage-full", "The service has no disk space left.")
+    if isinstance(error, OUTAGES):
+        logger.warning("database: %.300s", first_line(error))
         problem = Problem("database-unavailable", "The database does not answer.")
         return problem.with_headers(Retry_After="5")
+    if isinstance(error, ProgrammingError) and _is_unmigrated(error):
+        return Problem("not-ready", "The database's schema is not current: `bauta db upgrade`.")
     if isinstance(error, HTTPException):
         return _from_http(error)
     incident = secrets.token_hex(6)
     logger.error("unexpected error (incident %s)", incident, exc_info=error)
     return Problem("internal-error", "The log has it under the incident.", incident=incident)
+
+
+def _no_space(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = ("database or disk is full", "No space left on device")
+    return isinstance(error, OperationalError) and any(sign in str(error.orig) for sign in full)
+
+
+def _is_unmigrated(error: ProgrammingError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")  # no such table, column
 
 
 def _from_http(error: HTTPException) -> Problem:

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
+from services.api.schemas import is_id
 from services.api.watcher import Watcher
 from shared.db import Repository
+from shared.db.tables import Job
 from shared.doorbell import Doorbell
 from shared.images import ImageLimits
 from shared.objects import ObjectStore
+from shared.problems import Problem
 from shared.settings import Settings
 
 
@@ -21,6 +25,7 @@ class Resources:
     objects: ObjectStore
     doorbell: Doorbell
     watcher: Watcher
+    decoding: CapacityLimiter
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -28,6 +33,19 @@ class Resources:
         return ImageLimits(
             max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels
         )
+
+
+def found_job(resources: Resources, tenant: str, job_id: str) -> Job:
+    """Return the tenant's job; raises the problem ``not-found``."""
+    job = resources.repository.jobs.get(tenant, job_id) if is_id(job_id, "job") else None
+    if job is None:
+        raise missing_job(job_id)
+    return job
+
+
+def missing_job(job_id: str) -> Problem:
+    """Say that there is no such job; somebody else's is not told from none."""
+    return Problem("not-found", f"There is no job {job_id[:60]!r}.")
 
 
 def get_resources(request: Request) -> Resources:

@@ -1,5 +1,6 @@
 """What the API answers with."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -9,7 +10,9 @@ from shared.db.tables import Artifact, Image, Job
 
 
 class ProblemDocument(BaseModel):
-    """A problem (RFC 9457)."""
+    """A problem (RFC 9457). Some types carry further members, such as ``job`` or ``limit``."""
+
+    model_config = {"extra": "allow"}
 
     type: str = Field(examples=["/problems/invalid-request"])
     title: str
@@ -149,6 +152,11 @@ class OperationView(BaseModel):
     defaults: dict[str, Any]
     examples: list[dict[str, Any]]
     url: str
+
+
+def is_id(value: str, prefix: str) -> bool:
+    """Whether this can be an id at all; what cannot is not worth a query, nor fit for one."""
+    return re.fullmatch(rf"{prefix}_[0-9a-f]{{24}}", value) is not None
 
 
 def job_url(job_id: str) -> str:

@@ -1,18 +1,23 @@
 """Takes uploaded images in: read with a cap, cleaned, stored."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from fastapi import Request, UploadFile
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
+from fastapi import Request
+from starlette.datastructures import UploadFile
 
 from services.api.problems import rejected_image
 from services.api.resources import Resources
 from shared.db.images import NewImage
 from shared.db.queries import image_prefix, new_id
 from shared.images import ImageRejectedError, StoredImage, sanitize
+from shared.objects import ObjectStoreUnavailableError
 from shared.problems import Problem
+
+UPLOAD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class CleanImage:
     id: str
     stored: StoredImage
 
-    def row(self, tenant_id: str) -> NewImage:
+    def row(self, tenant_id: str, sweep_id: int) -> NewImage:
         """Describe it for the database."""
         stored = self.stored
         return NewImage(
@@ -34,6 +39,7 @@ class CleanImage:
             size=len(stored.data),
             sha256=stored.sha256,
             object_key=object_key(tenant_id, self.id),
+            sweep_id=sweep_id,
         )
 
 
@@ -63,7 +69,10 @@ async def clean(
 ) -> CleanImage:
     """Check and strip one image; raises its problem, naming ``pointer``."""
     try:
-        stored = await run_in_threadpool(sanitize, data, resources.image_limits)
+        # Whoever waits for a turn to decode must not hold one of the threads that answer.
+        stored = await to_thread.run_sync(
+            sanitize, data, resources.image_limits, limiter=resources.decoding
+        )
     except ImageRejectedError as error:
         raise rejected_image(error, pointer=pointer) from error
     return CleanImage(image_id, stored)
@@ -79,32 +88,45 @@ def refuse_full_disk(resources: Resources, more_bytes: int) -> None:
         raise Problem("storage-full", "The service has no disk space left for this upload.")
 
 
-async def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) -> None:
-    """Put the images' bytes into the object store, all or none."""
+def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) -> list[NewImage]:
+    """Put the images' bytes into the object store, all or none; returns their rows to commit.
 
-    def put_all() -> None:
-        refuse_full_disk(resources, sum(len(image.stored.data) for image in images))
-        for image in images:
-            resources.objects.put(object_key(tenant_id, image.id), image.stored.data)
-
+    The keeper sweeps them unless the rows are committed within ``UPLOAD_SECONDS``.
+    """
+    if not images:
+        return []
+    refuse_full_disk(resources, sum(len(image.stored.data) for image in images))
+    sweeps = resources.repository.images.announce(
+        tenant_id, [image.id for image in images], within_seconds=UPLOAD_SECONDS
+    )
+    rows = [image.row(tenant_id, sweeps[image.id]) for image in images]
     try:
-        await run_in_threadpool(put_all)
+        for image, row in zip(images, rows, strict=True):
+            resources.objects.put(row.object_key, image.stored.data)
     except Exception:
-        await discard(resources, tenant_id, images)
+        discard(resources, rows)
         raise
+    return rows
 
 
-async def discard(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) -> None:
-    """Take images out of the object store again; what cannot be deleted is swept later."""
+def discard(resources: Resources, rows: Sequence[NewImage]) -> None:
+    """Take images out of the object store again; what cannot be deleted now is swept later."""
+    for row in rows:
+        with suppress(ObjectStoreUnavailableError):
+            resources.objects.delete(row.object_key)
 
-    def delete_all() -> None:
-        for image in images:
-            try:
-                resources.objects.delete(object_key(tenant_id, image.id))
-            except Exception:  # the store is failing: leave it to the keeper
-                resources.repository.images.sweep_later(tenant_id, image.id)
 
-    await run_in_threadpool(delete_all)
+@contextmanager
+def discarded_on_refusal(resources: Resources, rows: Sequence[NewImage]) -> Iterator[None]:
+    """Discard the images when the commit of their rows is refused.
+
+    A commit whose answer was lost may have happened: then the sweep decides, not this process.
+    """
+    try:
+        yield
+    except Problem:
+        discard(resources, rows)
+        raise
 
 
 def fresh_image_id() -> str:

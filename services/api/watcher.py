@@ -15,9 +15,8 @@ from typing import Protocol
 
 import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db import Repository
+from shared.db import Repository, first_line
 from shared.db.jobs import Snapshot
 from shared.db.queries import CHANNEL
 from shared.problems import Problem
@@ -105,14 +104,24 @@ class Watcher:
         """Whether the process is shutting down, so that nobody should wait any more."""
         return self._stopped.is_set()
 
-    def close(self) -> None:
-        """Wake everybody and stop."""
+    def refuse_when_full(self) -> None:
+        """Raise the problem ``too-many-waiting`` when nobody else may wait."""
+        if self.waiting >= self._max_waiters:
+            problem = Problem("too-many-waiting", f"{self.waiting} requests are waiting already.")
+            raise problem.with_headers(Retry_After="2")
+
+    def release(self) -> None:
+        """Wake everybody and let nobody wait any more."""
         self._stopped.set()
         self._wanted.set()
         with self._lock:
             waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
         for waiter in waiters:
             self._wake(waiter, None)
+
+    def close(self) -> None:
+        """Release everybody and stop."""
+        self.release()
         self._thread.join(timeout=5)
 
     async def wait(self, job_id: str, *, after_seq: int, timeout: float) -> Snapshot | None:
@@ -121,9 +130,7 @@ class Watcher:
         Returns ``None`` after ``timeout`` seconds, for a job that does not exist, and when the
         process is shutting down. Raises the problem ``too-many-waiting``.
         """
-        if self.waiting >= self._max_waiters:
-            problem = Problem("too-many-waiting", f"{self.waiting} requests are waiting already.")
-            raise problem.with_headers(Retry_After="2")
+        self.refuse_when_full()
         if self.closing:
             return None
         waiter = _Waiter(after_seq, self._loop.create_future())
@@ -144,13 +151,17 @@ class Watcher:
                     del self._waiters[job_id]
 
     def _run(self) -> None:
+        lost = False
         while not self._stopped.is_set():
             source: ChangeSource | None = None
             try:
                 source = self._source()
+                lost = False
                 self._follow(source)
-            except (SQLAlchemyError, psycopg.Error) as error:
-                logger.warning("the watcher lost the database: %.200r", error)
+            except Exception as error:  # a dead watcher would leave everybody waiting
+                if not lost:
+                    logger.warning("the watcher lost the database: %.200s", first_line(error))
+                lost = True
                 self._stopped.wait(RETRY_SECONDS)
             finally:
                 if source is not None:

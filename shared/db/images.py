@@ -1,17 +1,19 @@
 """Queries on uploaded images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from shared.db.queries import Queries, image_prefix
-from shared.db.tables import LIVE_STATES, Image, Job, JobImage
+from shared.db.tables import LIVE_STATES, Image, Job, JobImage, Sweep
 from shared.problems import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewImage:
-    """An image whose bytes are already in the object store."""
+    """An image whose bytes are already in the object store, announced under ``sweep_id``."""
 
     id: str
     media_type: str
@@ -21,6 +23,7 @@ class NewImage:
     size: int
     sha256: str
     object_key: str
+    sweep_id: int | None = None
 
 
 class ImageQueries(Queries):
@@ -32,6 +35,7 @@ class ImageQueries(Queries):
             now = self._now(session)
             image = image_row(tenant_id, new, now=now, retention_seconds=retention_seconds)
             session.add(image)
+            keep_bytes(session, [new])
             return image
 
     def get(self, tenant_id: str, image_id: str) -> Image | None:
@@ -79,10 +83,32 @@ class ImageQueries(Queries):
             self._sweep(session, tenant_id, image_prefix(tenant_id, image_id))
             return True
 
-    def sweep_later(self, tenant_id: str, image_id: str) -> None:
-        """Let the keeper delete the bytes of an upload that came to nothing."""
+    def announce(
+        self, tenant_id: str, image_ids: Sequence[str], *, within_seconds: float
+    ) -> dict[str, int]:
+        """Let the keeper delete these uploads' bytes unless their rows are committed in time.
+
+        Called before the bytes are stored: whatever dies in between, nobody's photo stays behind.
+        Returns the sweeps' ids by image, for ``NewImage.sweep_id``.
+        """
         with self._write() as session:
-            self._sweep(session, tenant_id, image_prefix(tenant_id, image_id))
+            due_at = self._now(session) + within_seconds
+            sweeps = {
+                image_id: Sweep(
+                    tenant_id=tenant_id, prefix=image_prefix(tenant_id, image_id), due_at=due_at
+                )
+                for image_id in image_ids
+            }
+            session.add_all(sweeps.values())
+            session.flush()
+            return {image_id: sweep.id for image_id, sweep in sweeps.items()}
+
+
+def keep_bytes(session: Session, images: Sequence[NewImage]) -> None:
+    """Call off the sweeps that were announced for images whose rows are being committed."""
+    announced = [image.sweep_id for image in images if image.sweep_id is not None]
+    if announced:
+        session.execute(delete(Sweep).where(Sweep.id.in_(announced)))
 
 
 def image_row(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.db.images import NewImage, image_row
+from shared.db.images import NewImage, image_row, keep_bytes
 from shared.db.queries import Queries
 from shared.db.tables import Artifact, Event, IdempotencyKey, Image, Job, JobImage
 from shared.problems import Problem
@@ -61,6 +61,7 @@ class JobQueries(Queries):
                 )
                 for image in new.images
             )
+            keep_bytes(session, new.images)
             session.flush()
             self._refuse_unknown_images(session, new, now)
             job = _job_row(new, now=now, expires_at=now + retention_seconds)

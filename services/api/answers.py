@@ -1,0 +1,108 @@
+"""Answers a request that created a job: its picture, its end, or where it is."""
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from services.api.content import content_etag
+from services.api.problems import problem_response, translate
+from services.api.resources import Resources, missing_job
+from services.api.schemas import JobView, job_url
+from services.api.waiting import wait_until_final
+from shared.db import OUTAGES
+from shared.db.tables import FINAL_STATES, Artifact, Job
+from shared.problems import CATALOG, Problem
+
+RETRY_AFTER = "1"
+
+
+async def answer(
+    resources: Resources,
+    job: Job,
+    *,
+    wait: float | None,
+    images: tuple[str, ...],
+    headers: dict[str, str],
+) -> Response:
+    """Answer after at most ``wait`` seconds; ``images`` are the types that the client prefers.
+
+    The job is committed: whatever fails from here on, the answer says where it is.
+    """
+    headers = {"Location": job_url(job.id), "Cache-Control": "no-store", **headers}
+    try:
+        return await _answer(resources, job, wait=wait, images=images, headers=headers)
+    except Exception as error:
+        return _with(problem_response(translate(error)), headers)
+
+
+async def _answer(
+    resources: Resources,
+    job: Job,
+    *,
+    wait: float | None,
+    images: tuple[str, ...],
+    headers: dict[str, str],
+) -> Response:
+    if wait is not None:
+        job = await _waited(resources, job, wait)
+    artifacts: list[Artifact] = []
+    if job.state in FINAL_STATES:
+        find = resources.repository.jobs.artifacts
+        artifacts = await run_in_threadpool(find, job.tenant_id, job.id)
+    else:
+        headers = {**headers, "Retry-After": RETRY_AFTER}
+    if images:
+        return await _main_image(resources, job, artifacts, images, headers)
+    view = JobView.of(job, artifacts).model_dump(mode="json")
+    return JSONResponse(view, 201 if job.state in FINAL_STATES else 202, headers)
+
+
+async def _waited(resources: Resources, job: Job, seconds: float) -> Job:
+    try:
+        ended = await wait_until_final(resources, job.tenant_id, job, seconds)
+    except (Problem, *OUTAGES):
+        # To wait was a wish. An error now would make the client send its job again.
+        return job
+    if ended is None:
+        raise missing_job(job.id)
+    return ended
+
+
+async def _main_image(
+    resources: Resources,
+    job: Job,
+    artifacts: list[Artifact],
+    wanted: tuple[str, ...],
+    headers: dict[str, str],
+) -> Response:
+    """Answer with the picture itself, or with a problem: never with JSON to be saved as one."""
+    if job.state not in FINAL_STATES:
+        detail = "The job goes on; its picture will be among its artifacts."
+        return _with(problem_response(Problem("wait-timeout", detail, job=job.id)), headers)
+    if job.state != "succeeded":
+        return _with(problem_response(_end(job)), headers)
+    main = (job.result or {}).get("main_artifact")
+    artifact = next((row for row in artifacts if row.name == main), None)
+    has = artifact.media_type if artifact else "no picture"
+    if artifact is None or not any(media in ("image/*", has) for media in wanted):
+        problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id)
+        return _with(problem_response(problem), headers)
+    data = await run_in_threadpool(resources.objects.get, artifact.object_key)
+    location = f"{job_url(job.id)}/artifacts/{artifact.name}"
+    headers = {**headers, "Content-Location": location, "ETag": content_etag(artifact.sha256)}
+    return Response(data, 201, headers, media_type=artifact.media_type)
+
+
+def _end(job: Job) -> Problem:
+    """Return the problem that a job without a result ended with."""
+    document = job.problem or {}
+    slug = str(document.get("type", "")).rsplit("/", 1)[-1]
+    detail = str(document.get("detail", f"The job is {job.state}."))
+    standard = ("type", "title", "status", "detail")
+    extra = {name: value for name, value in document.items() if name not in standard}
+    return Problem(slug if slug in CATALOG else "job-failed", detail, **{**extra, "job": job.id})
+
+
+def _with(response: Response, headers: dict[str, str]) -> Response:
+    response.headers.update(headers)
+    return response
