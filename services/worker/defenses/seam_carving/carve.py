@@ -88,12 +88,7 @@ def carve(
     """
     color = _check_images(images)
     _check_target(color.shape[1:3], height, width)
-    if energy not in get_args(Energy):
-        raise ValueError(f"unknown energy {energy!r}: use one of {get_args(Energy)}")
-    if order not in get_args(Order):
-        raise ValueError(f"unknown order {order!r}: use one of {get_args(Order)}")
-    if threads < 1:
-        raise ValueError("carving needs at least one thread")
+    check_choices(energy, order, threads)
     extra = _check_weights(weights, color.shape[:3])
 
     def work(first: int, last: int) -> Carved:
@@ -203,6 +198,16 @@ def _join(parts: list[Carved]) -> Carved:
         sources=np.concatenate([part.sources for part in parts]),
         seams=np.concatenate([part.seams for part in parts]),
     )
+
+
+def check_choices(energy: str, order: str, threads: int) -> None:
+    """Raise ``ValueError`` for an energy, order or number of threads that does not exist."""
+    if energy not in get_args(Energy):
+        raise ValueError(f"unknown energy {energy!r}: use one of {get_args(Energy)}")
+    if order not in get_args(Order):
+        raise ValueError(f"unknown order {order!r}: use one of {get_args(Order)}")
+    if threads < 1:
+        raise ValueError("carving needs at least one thread")
 
 
 def _check_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
