@@ -20,7 +20,12 @@ HealthFile = Annotated[
     Path | None, typer.Option(help="a file to touch every few seconds while all is well")
 ]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A durable job service.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A durable job service.",
+)
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import worker_ready
 from celery.worker import state as celery_state
+from celery.worker.request import Request
 
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import Services
@@ -36,6 +37,26 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def worker_name() -> str:
     """Return a name that no other worker process has."""
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
+
+
+class LookRequest(Request):  # type: ignore[misc]
+    """A message whose late acknowledgement, if it fails, makes the consumer connect anew.
+
+    Celery logs the failure and keeps the message as delivered. With a prefetch of one, the worker
+    would then neither ask for another message nor notice that the connection is dead.
+    """
+
+    def acknowledge(self) -> None:
+        """Acknowledge the message, raising the transport's errors."""
+        if not self.acknowledged:  # type: ignore[has-type]
+            self.acknowledged = True
+            self.message.ack()
+
+
+class LookTask(Task):  # type: ignore[misc]
+    """The task behind the doorbell."""
+
+    Request = LookRequest
 
 
 class Worker:
@@ -77,7 +98,7 @@ class Worker:
                 logger.info("%s takes no more jobs after %d", owner, self.engine.jobs_done)
                 celery_state.should_stop = 0
 
-        app.task(name=LOOK)(look)
+        app.task(name=LOOK, base=LookTask)(look)
         return app
 
     def run(self) -> int:

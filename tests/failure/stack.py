@@ -146,7 +146,7 @@ class Stack:
 
     def tail(self) -> str:
         """Return the end of the processes' log."""
-        return self.log.read_text()[-6000:] if self.log.exists() else ""
+        return self.log.read_text()[-20000:] if self.log.exists() else ""
 
     def close(self) -> None:
         """End every process that the test started."""

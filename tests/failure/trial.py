@@ -45,7 +45,7 @@ class TrialResult(JobResult):
     kind: Literal["trial"] = "trial"
     attempt: int
     process: int
-    steps: list[int] = []  # which attempt did each checkpointed step
+    steps: tuple[int, ...] = ()  # which attempt did each checkpointed step
     ballast: str = ""
 
 
@@ -74,7 +74,7 @@ def run(context: JobContext, spec: TrialSpec) -> TrialResult:
         main_artifact=OUTPUT,
         attempt=context.attempt,
         process=os.getpid(),
-        steps=steps,
+        steps=tuple(steps),
         ballast="x" * 100_000 if spec.large else "",
     )
 
