@@ -85,12 +85,18 @@ def decode_rgb(
         if max_side is not None and image.format == "JPEG":
             image.draft(None, (max_side, max_side))
         image.load()
+        if image.mode in ("RGB", "L", "CMYK") and not image.has_transparency_data:
+            _shrink(image, max_side)  # the fewer pixels, the faster the conversions below
         upright = to_rgb(image)
         if orientation in _UPRIGHT:
             upright = upright.transpose(_UPRIGHT[orientation])
-        if max_side is not None and max(upright.size) > max_side:
-            upright.thumbnail((max_side, max_side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        _shrink(upright, max_side)
         return np.array(upright, dtype=np.uint8)
+
+
+def _shrink(image: Image.Image, max_side: int | None) -> None:
+    if max_side is not None and max(image.size) > max_side:
+        image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
