@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
@@ -49,7 +49,24 @@ def default_model(task: str, *roots: Path) -> ModelCard:
 
 
 def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
-    """Load a model. The weights' hash, names, shapes and values are checked.
+    """Load a classifier. The weights' hash, names, shapes and values are checked.
+
+    Raises ``ModelUnavailableError`` with the path and hash that were expected.
+    """
+    weights = read_weights(card, folder)
+    try:
+        classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
+        classifier.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:
+        raise ModelUnavailableError(f"{card.id}: {error}") from error
+    classifier.eval().requires_grad_(False)
+    target = torch.device(device)
+    placed = classifier.to(target).to(memory_format=torch.channels_last)
+    return LoadedModel(placed, card, target)
+
+
+def read_weights(card: ModelCard, folder: Path) -> dict[str, Tensor]:
+    """Read a model's weights, as float32 where they are floating; hash and values are checked.
 
     Raises ``ModelUnavailableError`` with the path and hash that were expected.
     """
@@ -60,17 +77,9 @@ def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "c
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ModelUnavailableError(f"{card.id}: {path} does not have SHA-256 {card.sha256}")
     try:
-        classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
-        classifier.load_state_dict(_finite(card, load(data)))
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelUnavailableError(f"{card.id}: {error}") from error
-    classifier.eval().requires_grad_(False)
-    target = torch.device(device)
-    placed = classifier.to(target).to(memory_format=torch.channels_last)
-    return LoadedModel(placed, card, target)
-
-
-def _finite(card: ModelCard, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ModelUnavailableError(f"{card.id}: {path} is not safetensors: {error}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ModelUnavailableError(f"{card.id}: the weights hold values that are not finite")
     return {
@@ -82,22 +91,29 @@ def _finite(card: ModelCard, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_model(
     classifier: Classifier, root: Path, *, half: bool = False, **card_fields: object
 ) -> ModelCard:
-    """Write ``<root>/<id>/``: weights (float16 with ``half``) and the card; returns the card."""
+    """Write a classifier to ``<root>/<id>/``: weights and the card, which is returned."""
+    return write_weights(
+        classifier,
+        root,
+        half=half,
+        architecture=classifier.architecture,
+        classes=classifier.classes,
+        input_size=classifier.input_size,
+        **card_fields,
+    )
+
+
+def write_weights(
+    network: nn.Module, root: Path, *, half: bool = False, **card_fields: object
+) -> ModelCard:
+    """Write a network's weights (float16 with ``half``) and card to ``<root>/<id>/``."""
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
-        for name, tensor in classifier.state_dict().items()
+        for name, tensor in network.state_dict().items()
     }
     data = save(state)
-    card = ModelCard.model_validate(
-        {
-            "architecture": classifier.architecture,
-            "classes": classifier.classes,
-            "input_size": classifier.input_size,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "size": len(data),
-            **card_fields,
-        }
-    )
+    digest = hashlib.sha256(data).hexdigest()
+    card = ModelCard.model_validate({"sha256": digest, "size": len(data), **card_fields})
     folder = root / card.id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS_FILE).write_bytes(data)
