@@ -10,24 +10,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.worker.faces.crops import Pixels, crop_faces, resize
+from services.worker.faces.crops import Pixels
 from services.worker.jobs.drawing import MAX_SIDE, Mark, draw_marks
+from services.worker.jobs.locating import Corners, cut, locate
 from services.worker.jobs.provenance import device_name, model_used, versions
-from services.worker.jobs.warmth import face_detector, mask_model
+from services.worker.jobs.warmth import mask_model
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
 from shared.images import ImageRejectedError
 from shared.problems import Problem
 from shared.results import Timing
 from shared.results.classify import ClassifiedFace, ClassifiedImage, ClassifyResult
-from shared.specs.base import Box
 from shared.specs.classify import ClassifySpec
 
 IMAGES_AT_ONCE = 32
 FACES_AT_ONCE = 64
 
 Item = tuple[JobContext, ClassifySpec]
-Corners = tuple[float, float, float, float]
 Seconds = defaultdict[str, float]
 
 
@@ -115,39 +114,16 @@ def _photo(
     image = job.context.load_image(index)
     seconds["decode"] += time.monotonic() - start
     start = time.monotonic()
-    boxes, scores = _faces(job, index, image)
+    located = locate(job.context, job.spec, index, image)
     seconds["find faces"] += time.monotonic() - start
     size = loaded.classifier.input_size[0]
-    if job.spec.faces == "whole":
-        crops = resize(image, size)[None]
-    else:
-        crops = crop_faces(image, boxes, size=size, margin=loaded.card.crop_margin)
+    crops = cut(job.spec, image, located.boxes, size=size, margin=loaded.card.crop_margin)
     scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
     picture = _reduced(image, scale) if job.spec.annotate else None
     height, width = image.shape[:2]
-    return _Photo(number, index, picture, scale, (width, height), boxes, scores, crops)
-
-
-def _faces(job: _Progress, index: int, image: Pixels) -> tuple[list[Corners], list[float | None]]:
-    height, width = image.shape[:2]
-    if job.spec.faces == "whole":
-        return [(0.0, 0.0, float(width), float(height))], [None]
-    if job.spec.boxes is not None:
-        boxes = [_inside(box, width, height, index) for box in job.spec.boxes[index]]
-        return boxes, [None] * len(boxes)
-    faces = face_detector(job.context.models, job.context.device).detect(image)
-    return [face.box for face in faces], [face.score for face in faces]
-
-
-def _inside(box: Box, width: int, height: int, index: int) -> Corners:
-    x0, y0 = max(0.0, box.x), max(0.0, box.y)
-    x1, y1 = min(float(width), box.x + box.width), min(float(height), box.y + box.height)
-    if x1 - x0 < 1 or y1 - y0 < 1:
-        raise Problem(
-            "invalid-input",
-            f"A box given for image {index} lies outside its {width} x {height} px.",
-        )
-    return x0, y0, x1, y1
+    return _Photo(
+        number, index, picture, scale, (width, height), located.boxes, located.scores, crops
+    )
 
 
 def _reduced(image: Pixels, scale: float) -> Pixels:
@@ -180,15 +156,9 @@ def _classified(
     faces, marks = [], []
     for box, score, row in zip(photo.boxes, photo.scores, rows, strict=True):
         best = max(range(len(row)), key=row.__getitem__)
-        x0, y0, x1, y1 = box
         faces.append(
             ClassifiedFace(
-                box=Box(
-                    x=round(x0, 2),
-                    y=round(y0, 2),
-                    width=round(x1 - x0, 2),
-                    height=round(y1 - y0, 2),
-                ),
+                box=as_box(box),
                 detection_score=None if score is None else round(score, 4),
                 label=classes[best],
                 probabilities={name: round(p, 6) for name, p in zip(classes, row, strict=True)},
@@ -208,10 +178,6 @@ def _classified(
         faces=tuple(faces),
         annotated=name,
     )
-
-
-def _rounded(x: float, y: float, width: float, height: float) -> Box:
-    return Box(x=round(x, 2), y=round(y, 2), width=round(width, 2), height=round(height, 2))
 
 
 def _result(job: _Progress, loaded: LoadedModel, timing: Timing) -> ClassifyResult:

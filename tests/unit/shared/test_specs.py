@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from shared.results import RESULTS
 from shared.specs import ANY_SPEC, SPECS, parse_spec
-from shared.specs.classify import INTERACTIVE_IMAGES, ClassifySpec
+from shared.specs.classify import ClassifySpec
+from shared.specs.faces import INTERACTIVE_IMAGES
 
 IMAGE = "img_0123456789abcdef01234567"
 BOX = {"x": 1, "y": 2, "width": 30, "height": 40}
