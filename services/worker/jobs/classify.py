@@ -12,7 +12,7 @@ from torch import Tensor
 
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.drawing import MAX_SIDE, Mark, draw_marks
-from services.worker.jobs.locating import Corners, cut, locate
+from services.worker.jobs.locating import Corners, as_box, cut, locate
 from services.worker.jobs.provenance import device_name, model_used, versions
 from services.worker.jobs.warmth import mask_model
 from services.worker.models.registry import LoadedModel
