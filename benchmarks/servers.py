@@ -75,6 +75,7 @@ def serve(stack: str, folder: Path) -> Iterator[str]:
         if stack != "embedded":
             postgres = PostgresServer(durable=True).start()
             servers.callback(postgres.remove)
+            (folder / "redis").mkdir()
             redis = servers.enter_context(RedisServer(folder / "redis"))
             environment |= {
                 "BAUTA_DATABASE_URL": postgres.create_database("bauta"),

@@ -112,7 +112,8 @@ def throughput(images: list[bytes], rounds: int, folder: Path) -> dict[str, list
                 rate(lambda batch: post_litserve(client, batch), batched(images, 1))
             )
         for stack in STACKS:
-            with serve(stack, folder / f"{stack}{round_number}") as url, connected(url) as client:
+            place = folder / f"{STACKS.index(stack)}-{round_number}"
+            with serve(stack, place) as url, connected(url) as client:
                 rate(lambda batch: post_job(client, batch) and None, batched(images[:16], 2))
                 for size in (PHOTOS_A_JOB, 1):
                     value = rate(
