@@ -1,1 +1,1 @@
-"""Attacks on classifiers, one module each, on one base."""
+"""Adversarial attacks on classifiers: pixel, gradient, score-based and decision-based."""

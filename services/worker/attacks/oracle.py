@@ -1,0 +1,116 @@
+"""Asks a classifier for logits and input gradients, and never changes it."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from services.worker.attacks.folding import fold_batch_norm
+from services.worker.models.base import Classifier
+
+# Pixels a forward pass: more no longer helps, and a cancel would wait longer.
+PIXELS_CPU = 2**18
+PIXELS_GPU = 2**26
+SMALLEST_BATCH = 16
+
+LossOfPart = Callable[[Tensor, slice], Tensor]
+
+
+class Oracle:
+    """A model in ``eval()``, asked in sub-batches, with ``check_cancel`` before each.
+
+    Searching may use a copy with folded batch normalization (``fold``) and bfloat16 forward
+    passes (``search_bf16``); ``confirm`` always asks the model as it was given, in float32.
+    Images are float ``(N, 3, H, W)`` in [0, 1], on the model's device.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        example: Tensor,
+        *,
+        check_cancel: Callable[[], None] | None = None,
+        fold: bool = True,
+        search_bf16: bool = False,
+    ) -> None:
+        if any(module.training for module in model.modules()):
+            raise ValueError("the model is in train mode: call eval() before attacking it")
+        self._given = model
+        self._check_cancel = check_cancel
+        self._bf16 = search_bf16
+        self.device = device_of(model)
+        self._searched = model
+        if fold:
+            folded = fold_batch_norm(model, example[:2].to(self.device))
+            self._searched = folded if isinstance(folded, Classifier) else model
+        # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
+        self._bare = type(self._searched) is Classifier
+        height, width = example.shape[2:]
+        pixels = PIXELS_CPU if self.device.type == "cpu" else PIXELS_GPU
+        self.batch = max(SMALLEST_BATCH, pixels // (height * width))
+
+    def parts(self, count: int) -> Iterator[slice]:
+        """Cut ``count`` images into sub-batches; a cancel is noticed before each."""
+        for start in range(0, count, self.batch):
+            if self._check_cancel is not None:
+                self._check_cancel()
+            yield slice(start, min(start + self.batch, count))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return float32 logits ``(N, C)`` of the searched model."""
+        return self._forward(self._searched, images)
+
+    def confirm(self, images: Tensor) -> Tensor:
+        """Return float32 logits ``(N, C)`` of the model exactly as it was given."""
+        return self._forward(self._given, images, bf16=False)
+
+    def gradient(self, images: Tensor, loss: LossOfPart) -> tuple[Tensor, Tensor]:
+        """Return logits and the gradient of each image's loss with respect to it.
+
+        ``loss`` maps the logits of a sub-batch and its slice to losses ``(n,)``.
+        """
+        logits, gradients = [], []
+        for part in self.parts(len(images)):
+            pictures = images[part].detach().requires_grad_()
+            with torch.enable_grad():
+                answer = self._searched(pictures)
+                (gradient,) = torch.autograd.grad(loss(answer, part).sum(), pictures)
+            logits.append(answer.detach())
+            gradients.append(gradient)
+        whole = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+        return torch.cat(logits), whole
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return what ``prepared_logits`` takes: normalized images where that can be saved."""
+        model = self._searched
+        return (images - model.mean) / model.std if self._bare else images
+
+    def prepare_colors(self, colors: Tensor) -> Tensor:
+        """Prepare single pixels ``(..., 3)`` in [0, 1] as ``prepare`` does images."""
+        model = self._searched
+        return (colors - model.mean.view(3)) / model.std.view(3) if self._bare else colors
+
+    def prepared_logits(self, prepared: Tensor) -> Tensor:
+        """Return logits of one sub-batch of prepared images."""
+        with torch.inference_mode(), self._autocast(self._bf16):
+            network = self._searched.network if self._bare else self._searched
+            logits: Tensor = network(prepared)
+        return logits.float().clone()
+
+    def _forward(self, model: Classifier, images: Tensor, *, bf16: bool | None = None) -> Tensor:
+        wanted = self._bf16 if bf16 is None else bf16
+        answers = []
+        for part in self.parts(len(images)):
+            with torch.inference_mode(), self._autocast(wanted):
+                answers.append(model(images[part]).float())
+        empty = torch.empty(0, len(model.classes), device=self.device)
+        return torch.cat(answers) if answers else empty
+
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer (CPU when it has none)."""
+    tensor = next(model.parameters(), next(model.buffers(), None))
+    return torch.device("cpu") if tensor is None else tensor.device

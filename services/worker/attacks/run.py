@@ -1,0 +1,210 @@
+"""Runs a batch of images through an attack: steps, progress, cancel, checkpoints, results."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.worker.attacks.base import Attack, State
+from services.worker.attacks.criteria import Criterion, check_criterion, true_labels
+from services.worker.attacks.oracle import Oracle
+from services.worker.attacks.randomness import Randomness
+from services.worker.attacks.region import Region
+from services.worker.attacks.results import AttackBatch, AttackResult, Checkpoint
+from services.worker.attacks.scene import Scene, Tally
+from services.worker.models.base import Classifier
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class _Course:
+    """Where a run is: the scene, the attack's state and the number of the next step."""
+
+    scene: Scene
+    state: State
+    number: int
+
+    def drop(self, finished: Tensor) -> None:
+        """Let finished images leave."""
+        if bool(finished.any()):
+            kept = ~finished
+            self.scene.narrow(self.scene.rows[kept.cpu()])
+            self.state = {name: tensor[kept] for name, tensor in self.state.items()}
+
+    def checkpoint(self, identity: dict[str, Any]) -> Checkpoint:
+        tensors = self.scene.tally.tensors() | {"rows": self.scene.rows}
+        tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}
+        copied = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return Checkpoint(copied, {"run": identity, "step": self.number})
+
+
+def run(
+    attack: Attack,
+    model: Classifier,
+    images: Tensor,
+    criterion: Criterion,
+    *,
+    region: Region | None = None,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+    progress: Progress | None = None,
+    check_cancel: Callable[[], None] | None = None,
+    save: Callable[[Checkpoint], None] | None = None,
+    save_every_s: float = 30.0,
+    resume: Checkpoint | None = None,
+) -> AttackBatch:
+    """Attack a batch of images of one size and return a result for each.
+
+    ``images`` are uint8 ``(N, 3, H, W)``, or floats in [0, 1] on the 8-bit grid. ``indices``
+    (default 0..N-1) choose each image's random numbers, together with ``seed``. Images that meet
+    the criterion beforehand are left alone. ``check_cancel`` raises to stop; ``save`` gets a
+    checkpoint at most every ``save_every_s`` seconds, and ``resume`` continues from one.
+
+    Success is that of the delivered 8-bit image, asked once more of the model as it was given.
+    Raises ``ValueError`` for a model in train mode, labels that do not exist, images off the
+    8-bit grid, or a checkpoint of another run.
+    """
+    pictures = to_uint8(images)
+    check_criterion(criterion, images=len(pictures), classes=len(model.classes))
+    numbers = list(range(len(pictures))) if indices is None else list(indices)
+    if len(numbers) != len(pictures):
+        raise ValueError(f"{len(pictures)} images need as many indices, not {len(numbers)}")
+    oracle = Oracle(
+        model,
+        pictures[:2].float() / 255,
+        check_cancel=check_cancel,
+        fold=attack.fold,
+        search_bf16=attack.search_bf16,
+    )
+    clean = oracle.confirm(_scaled(pictures, oracle)).cpu()
+    identity = {
+        "attack": attack.name,
+        "parameters": repr(attack),
+        "seed": seed,
+        "indices": numbers,
+        "targeted": criterion.targeted,
+        "classes": criterion.classes.tolist(),
+    }
+    if resume is not None and resume.values["run"] != identity:
+        raise ValueError("the checkpoint belongs to another run")
+    scene = Scene(
+        oracle,
+        pictures,
+        criterion=criterion,
+        allowed=_allowed(region, pictures),
+        indices=numbers,
+        randomness=Randomness(seed),
+        tally=Tally.of(pictures) if resume is None else Tally.restore(resume.tensors),
+        rows=(criterion.to("cpu").margin(clean) >= 0).nonzero()[:, 0]
+        if resume is None
+        else resume.tensors["rows"],
+    )
+    course = _start(attack, scene) if resume is None else _continue(resume, scene)
+    saved_at = time.monotonic()
+    while course.number < attack.total_steps and len(scene.rows):
+        if check_cancel is not None:
+            check_cancel()
+        finished = attack.step(scene, course.state, course.number)
+        course.number += 1
+        course.drop(finished)
+        if progress is not None:
+            done = course.number if len(scene.rows) else attack.total_steps
+            fooled = int(scene.tally.met.sum())
+            progress(done, attack.total_steps, f"{attack.name}: {fooled} images fooled so far")
+        if save is not None and time.monotonic() - saved_at >= save_every_s:
+            save(course.checkpoint(identity))
+            saved_at = time.monotonic()
+    after = oracle.confirm(_scaled(scene.tally.adversarial, oracle)).cpu()
+    return AttackBatch(
+        attack=attack.name,
+        parameters=asdict(attack),  # type: ignore[call-overload]
+        targeted=criterion.targeted,
+        uses_gradients=attack.uses_gradients,
+        seed=seed,
+        results=_results(pictures, numbers, criterion.to("cpu"), clean, after, scene.tally),
+    )
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images as uint8 ``(N, 3, H, W)``; floats in [0, 1] must lie on the 8-bit grid."""
+    if images.dim() != 4 or images.shape[1] != 3:
+        raise ValueError(f"images are (N, 3, H, W), not {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return images.cpu()
+    levels = images.detach().float().cpu() * 255
+    whole = levels.round()
+    if not bool(((levels - whole).abs() < 1e-2).all()):
+        raise ValueError("images must lie on the 8-bit grid: round them before attacking")
+    if not bool(((whole >= 0) & (whole <= 255)).all()):
+        raise ValueError("images must lie in [0, 1]")
+    return whole.to(torch.uint8)
+
+
+def _start(attack: Attack, scene: Scene) -> _Course:
+    return _Course(scene, attack.begin(scene) if len(scene.rows) else {}, 0)
+
+
+def _continue(checkpoint: Checkpoint, scene: Scene) -> _Course:
+    state = {
+        name.removeprefix("state."): tensor.to(scene.oracle.device).clone()
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith("state.")
+    }
+    return _Course(scene, state, int(checkpoint.values["step"]))
+
+
+def _allowed(region: Region | None, pictures: Tensor) -> Tensor:
+    shape = (len(pictures), *pictures.shape[2:])
+    if region is None:
+        return torch.ones(shape, dtype=torch.bool)
+    if region.allowed.shape != shape:
+        raise ValueError(f"the region is {tuple(region.allowed.shape)}, the images are {shape}")
+    return region.allowed.cpu()
+
+
+def _scaled(pictures: Tensor, oracle: Oracle) -> Tensor:
+    scaled = pictures.to(oracle.device).float() / 255
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def _results(
+    pictures: Tensor,
+    indices: list[int],
+    criterion: Criterion,
+    clean: Tensor,
+    after: Tensor,
+    tally: Tally,
+) -> tuple[AttackResult, ...]:
+    labels = true_labels(criterion, clean).cpu()
+    rows = torch.arange(len(pictures))
+    met_before = criterion.margin(clean) < 0
+    # Claimed while searching (within its distance, too) and confirmed on what is delivered.
+    met_after = (criterion.margin(after) < 0) & (tally.met | met_before)
+    before, now = clean.softmax(1)[rows, labels], after.softmax(1)[rows, labels]
+    changes = tally.adversarial.int() - pictures.int()
+    first = torch.where(met_after, tally.query_at_success, 0).tolist()
+    return tuple(
+        AttackResult(
+            index=indices[row],
+            success=bool(met_after[row]),
+            met_before=bool(met_before[row]),
+            queries=int(tally.queries[row]),
+            gradients=int(tally.gradients[row]),
+            query_at_success=first[row] or None,
+            zero_gradients=int(tally.zero_gradients[row]),
+            label=int(labels[row]),
+            label_before=int(clean[row].argmax()),
+            label_after=int(after[row].argmax()),
+            confidence_before=float(before[row]),
+            confidence_after=float(now[row]),
+            l0=int((changes[row] != 0).any(0).sum()),
+            l2=float(changes[row].float().norm()),
+            linf=int(changes[row].abs().max()),
+            adversarial=tally.adversarial[row].permute(1, 2, 0).contiguous().numpy().copy(),
+        )
+        for row in range(len(pictures))
+    )
