@@ -7,8 +7,8 @@ included. When the cheapest seam reaches ``WALL`` the program is run again in 32
 
 import numpy as np
 
+from services.worker.defenses.jit import kernel
 from services.worker.defenses.seam_carving.energies import Bytes, Energies, Integer, Integers
-from services.worker.defenses.seam_carving.jit import kernel
 from services.worker.defenses.seam_carving.layout import FORWARD, MARGIN, WALL, index
 
 FAR = 1 << 30  # more than any seam costs: 8192 rows of at most 66,000

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.worker.defenses.seam_carving.jit import kernel
+from services.worker.defenses.jit import kernel
 from services.worker.defenses.seam_carving.layout import (
     ENTROPY,
     FORWARD,

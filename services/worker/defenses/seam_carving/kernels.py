@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from services.worker.defenses.jit import kernel
 from services.worker.defenses.seam_carving.costs import (
     FAR,
     accumulate_narrow,
@@ -16,7 +17,6 @@ from services.worker.defenses.seam_carving.energies import (
     fill,
     renew,
 )
-from services.worker.defenses.seam_carving.jit import kernel
 from services.worker.defenses.seam_carving.layout import (
     MARGIN,
     WALL,

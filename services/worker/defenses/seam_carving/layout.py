@@ -7,7 +7,7 @@ border: gray values are repeated one cell outside the image, energies outside ar
 
 import numpy as np
 
-from services.worker.defenses.seam_carving.jit import kernel
+from services.worker.defenses.jit import kernel
 
 MARGIN = 32
 WALL = 65_535
