@@ -1,8 +1,9 @@
 """Answers a request that created a job: its picture, its end, or where it is."""
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from services.api.content import content_etag
 from services.api.problems import problem_response, translate
@@ -17,6 +18,7 @@ RETRY_AFTER = "1"
 
 
 async def answer(
+    request: Request,
     resources: Resources,
     job: Job,
     *,
@@ -30,12 +32,15 @@ async def answer(
     """
     headers = {"Location": job_url(job.id), "Cache-Control": "no-store", **headers}
     try:
-        return await _answer(resources, job, wait=wait, images=images, headers=headers)
+        return await _answer(request, resources, job, wait=wait, images=images, headers=headers)
+    except ClientDisconnect:
+        raise
     except Exception as error:
         return _with(problem_response(translate(error)), headers)
 
 
 async def _answer(
+    request: Request,
     resources: Resources,
     job: Job,
     *,
@@ -44,7 +49,7 @@ async def _answer(
     headers: dict[str, str],
 ) -> Response:
     if wait is not None:
-        job = await _waited(resources, job, wait)
+        job = await _waited(request, resources, job, wait)
     artifacts: list[Artifact] = []
     if job.state in FINAL_STATES:
         find = resources.repository.jobs.artifacts
@@ -57,9 +62,9 @@ async def _answer(
     return JSONResponse(view, 201 if job.state in FINAL_STATES else 202, headers)
 
 
-async def _waited(resources: Resources, job: Job, seconds: float) -> Job:
+async def _waited(request: Request, resources: Resources, job: Job, seconds: float) -> Job:
     try:
-        ended = await wait_until_final(resources, job.tenant_id, job, seconds)
+        ended = await wait_until_final(request, resources, job, seconds)
     except (Problem, *OUTAGES):
         # To wait was a wish. An error now would make the client send its job again.
         return job
@@ -84,7 +89,8 @@ async def _main_image(
     main = (job.result or {}).get("main_artifact")
     artifact = next((row for row in artifacts if row.name == main), None)
     has = artifact.media_type if artifact else "no picture"
-    if artifact is None or not any(media in ("image/*", has) for media in wanted):
+    fits = has.startswith("image/") and ("image/*" in wanted or has in wanted)
+    if artifact is None or not fits:
         problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id)
         return _with(problem_response(problem), headers)
     data = await run_in_threadpool(resources.objects.get, artifact.object_key)

@@ -71,7 +71,7 @@ async def get_job(job_id: JobId, request: Request, tenant: Tenant, resources: Sh
     applied = {}
     if wait is not None:
         applied["Preference-Applied"] = f"wait={wait:g}"
-        ended = await wait_until_final(resources, tenant, job, wait)
+        ended = await wait_until_final(request, resources, job, wait)
         if ended is None:
             raise missing_job(job_id)
         job = ended

@@ -44,7 +44,7 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
         headers = _applied(request, wait)
         if not is_new:
             headers["Idempotent-Replayed"] = "true"
-        return await answer(resources, job, wait=wait, images=images, headers=headers)
+        return await answer(request, resources, job, wait=wait, images=images, headers=headers)
 
     return create
 
