@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db import Repository, create_database_engine
+from shared.db import Repository, create_database_engine, first_line
 from shared.db.keys import DEFAULT_TENANT, TENANT_PATTERN
 from shared.db.migrate import is_current, upgrade
 from shared.settings import Settings, load_settings
@@ -38,6 +38,9 @@ def _settings(**overrides: object) -> Settings:
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         settings = load_settings(**given)
+    except OSError as error:
+        typer.echo(f"settings: {error.filename} cannot be read: {error.strerror}", err=True)
+        raise typer.Exit(2) from error
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"])
@@ -111,7 +114,7 @@ def database_upgrade() -> None:
     try:
         upgrade(create_database_engine(settings.database, pool_size=1))
     except SQLAlchemyError as error:
-        typer.echo(f"the database cannot be upgraded: {error}", err=True)
+        typer.echo(f"the database cannot be upgraded: {first_line(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"up to date: {settings.database.render_as_string(hide_password=True)}")
 
@@ -166,8 +169,12 @@ def models_list() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; what a database refuses is said in one sentence."""
+    try:
+        app()
+    except SQLAlchemyError as error:
+        typer.echo(f"the database: {first_line(error)} (has `bauta db upgrade` run?)", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,11 @@ def run(settings: Settings, *, health_file: Path | None = None) -> int:
     from services.worker.jobs.warmth import warm  # noqa: PLC0415 - torch takes seconds to import
     from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above
 
-    device = choose_device(settings.device, threads=settings.threads)
+    try:
+        device = choose_device(settings.device, threads=settings.threads)
+    except ValueError as error:
+        logger.error("%s", error)  # noqa: TRY400 - a sentence for its reader, no trace
+        return 2
     worker = Worker(settings, device=device, health_file=health_file)
     warm(worker.services.models, settings, device)
     return worker.run()
