@@ -24,7 +24,7 @@ class Timing(ResultPart):
 
     total: float
     parts: dict[str, float] = {}
-    batch_jobs: int = Field(1, description="jobs that ran in the same batch")
+    batch_jobs: int = Field(default=1, description="jobs that ran in the same batch")
 
 
 class JobResult(ResultPart):
@@ -36,5 +36,5 @@ class JobResult(ResultPart):
     device: str
     versions: dict[str, str]
     timing: Timing
-    main_artifact: str | None = Field(None, description="the artifact to look at first")
+    main_artifact: str | None = Field(default=None, description="the artifact to look at first")
     warnings: tuple[str, ...] = ()

@@ -57,3 +57,35 @@ def _label(
     color = _COLORS[mark.color_index % len(_COLORS)]
     draw.rectangle((x, y, x + width + 2 * pad, y + height + 2 * pad), fill=color)
     draw.text((x + pad - left, y + pad - top), mark.text, fill="white", font=font)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small picture with a title and a caption."""
+
+    picture: Pixels
+    title: str
+    caption: str
+
+
+PANEL = 192
+TEXT = 18
+
+
+def draw_rows(rows: Sequence[Sequence[Panel]]) -> bytes:
+    """Draw panels in rows, each enlarged without smoothing so that its pixels show; a PNG."""
+    columns = max(len(row) for row in rows)
+    gap, height = 8, PANEL + 2 * TEXT + 12
+    sheet = Image.new("RGB", (columns * (PANEL + gap) + gap, len(rows) * height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    for y, row in enumerate(rows):
+        for x, panel in enumerate(row):
+            left, top = gap + x * (PANEL + gap), gap + y * height
+            picture = Image.fromarray(panel.picture)
+            sheet.paste(picture.resize((PANEL, PANEL), Image.Resampling.NEAREST), (left, top))
+            draw.text((left, top + PANEL + 2), panel.title, fill="black", font=font)
+            draw.text((left, top + PANEL + 2 + TEXT), panel.caption, fill="#444444", font=font)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "PNG")
+    return encoded.getvalue()

@@ -1,0 +1,207 @@
+"""``attack``: how little it takes to change a face's label."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.specs.base import Queue
+from shared.specs.faces import FacesSpec
+
+INTERACTIVE_IMAGES = 4
+Eps = Annotated[float, Field(gt=0, le=255, description="bound, in units of 1/255")]
+Steps = Annotated[int, Field(ge=1, le=10_000)]
+Queries = Annotated[int, Field(ge=1, le=1_000_000, description="most images shown to the model")]
+Pixels = Annotated[int, Field(ge=1, le=1000, description="most pixels changed")]
+Norm = Literal["linf", "l2"]
+
+
+class AttackChoice(BaseModel):
+    """An attack with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+
+class DifferentialEvolution(AttackChoice):
+    """Few pixels by differential evolution (Su et al. 2019)."""
+
+    name: Literal["de"] = "de"
+    pixels: Pixels = 1
+    population: int = Field(default=100, ge=4, le=1000)
+    generations: int = Field(default=100, ge=0, le=10_000)
+    strategy: Literal["rand/1", "best/1"] = "rand/1"
+    weight: float = Field(default=0.5, gt=0, le=2, description="F, the mutation factor")
+    dither: bool = False
+
+
+class SparseRS(AttackChoice):
+    """Few pixels by random search (Croce et al. 2022)."""
+
+    name: Literal["sparse_rs"] = "sparse_rs"
+    pixels: Pixels = 5
+    queries: Queries = 10_000
+    alpha: float = Field(default=0.8, gt=0, le=1)
+
+
+class Exhaustive(AttackChoice):
+    """One pixel: every position with every color of a lattice."""
+
+    name: Literal["exhaustive"] = "exhaustive"
+    lattice: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
+        default=(0, 255), min_length=1, max_length=16, description="levels of each channel"
+    )
+
+
+class JSMA(AttackChoice):
+    """Pixels by saliency (Papernot et al. 2016)."""
+
+    name: Literal["jsma"] = "jsma"
+    max_pixels: Pixels = 40
+
+
+class FGSM(AttackChoice):
+    """One gradient step (Goodfellow et al. 2015)."""
+
+    name: Literal["fgsm"] = "fgsm"
+    eps: Eps = 8.0
+    norm: Norm = "linf"
+
+
+class BIM(FGSM):
+    """Gradient steps from the photo (Kurakin et al. 2017)."""
+
+    name: Literal["bim"] = "bim"  # type: ignore[assignment]
+    steps: Steps = 10
+
+
+class MIFGSM(FGSM):
+    """Gradient steps with momentum (Dong et al. 2018)."""
+
+    name: Literal["mifgsm"] = "mifgsm"  # type: ignore[assignment]
+    steps: Steps = 10
+    decay: float = Field(default=1.0, ge=0, le=10)
+
+
+class PGD(FGSM):
+    """Projected gradient steps from random starts (Madry et al. 2018)."""
+
+    name: Literal["pgd"] = "pgd"  # type: ignore[assignment]
+    steps: Steps = 10
+    step_size: float | None = Field(
+        default=None, gt=0, le=255, description="in units of 1/255; default 2.5 eps / steps"
+    )
+    random_start: bool = True
+    restarts: int = Field(default=1, ge=1, le=100)
+
+
+class APGD(FGSM):
+    """PGD that sets its own step size (Croce and Hein 2020)."""
+
+    name: Literal["apgd"] = "apgd"  # type: ignore[assignment]
+    loss: Literal["ce", "margin"] = "ce"
+    steps: Steps = 100
+    restarts: int = Field(default=1, ge=1, le=100)
+
+
+class DeepFool(AttackChoice):
+    """To the nearest linearized boundary (Moosavi-Dezfooli et al. 2016)."""
+
+    name: Literal["deepfool"] = "deepfool"
+    steps: Steps = 50
+
+
+class LBFGS(AttackChoice):
+    """The first attack (Szegedy et al. 2014)."""
+
+    name: Literal["lbfgs"] = "lbfgs"
+
+
+class CW(AttackChoice):
+    """Smallest L2 change (Carlini and Wagner 2017)."""
+
+    name: Literal["cw"] = "cw"
+    steps: Steps = 100
+    searches: int = Field(default=6, ge=1, le=20)
+
+
+class Square(AttackChoice):
+    """Squares by random search, from scores (Andriushchenko et al. 2020)."""
+
+    name: Literal["square"] = "square"
+    eps: Eps = 8.0
+    queries: Queries = 1000
+
+
+class Boundary(AttackChoice):
+    """A walk along the boundary, from labels alone (Brendel et al. 2018)."""
+
+    name: Literal["boundary"] = "boundary"
+    queries: Queries = 5000
+
+
+class HopSkipJump(AttackChoice):
+    """Gradient estimates at the boundary, from labels alone (Chen et al. 2020)."""
+
+    name: Literal["hopskipjump"] = "hopskipjump"
+    queries: Queries = 5000
+
+
+AnyAttack = Annotated[
+    DifferentialEvolution
+    | SparseRS
+    | Exhaustive
+    | JSMA
+    | FGSM
+    | BIM
+    | MIFGSM
+    | PGD
+    | APGD
+    | DeepFool
+    | LBFGS
+    | CW
+    | Square
+    | Boundary
+    | HopSkipJump,
+    Field(discriminator="name"),
+]
+
+
+class AttackSpec(FacesSpec):
+    """Change each face until the classifier errs, at the classifier's own resolution."""
+
+    summary: ClassVar[str] = "Change faces as little as it takes to change their labels"
+    spec_examples: ClassVar[list[dict[str, Any]]] = [
+        {
+            "kind": "attack",
+            "images": ["img_0123456789abcdef01234567"],
+            "model": "mask-cnn-32",
+            "attack": {"name": "de", "pixels": 5},
+        },
+        {
+            "kind": "attack",
+            "images": ["img_0123456789abcdef01234567"],
+            "attack": {"name": "pgd", "eps": 4, "steps": 20},
+            "target": "with_mask",
+        },
+    ]
+
+    kind: Literal["attack"] = "attack"
+    attack: AnyAttack = PGD()
+    label: str | None = Field(
+        default=None,
+        max_length=100,
+        description="the faces' true label; default: what the classifier says of each",
+    )
+    target: str | None = Field(
+        default=None, max_length=100, description="the label to reach; default: any other"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @property
+    def queue(self) -> Queue:
+        return "interactive" if len(self.images) <= INTERACTIVE_IMAGES else "batch"
+
+    @property
+    def timeout_seconds(self) -> float:
+        return 600.0 + 300.0 * len(self.images)

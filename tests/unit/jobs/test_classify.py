@@ -1,0 +1,101 @@
+"""``classify`` on the shipped model and the demo's photos."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from services.worker.jobs import classify
+from shared.problems import Problem
+from shared.specs.classify import ClassifySpec
+
+Make = Callable[..., Any]
+
+
+def test_finds_and_labels_everybody(context_of: Make, four_people: Image.Image) -> None:
+    context_of: Make, four_people: Image.Image
+) -> None:
+    context = context_of(four_people)
+    result = classify.run(context, ClassifySpec(images=context.ids))
+    assert result.counts == {"with_mask": 2, "without_mask": 2}
+    areas = [face.box.width * face.box.height for face in result.images[0].faces]
+    assert areas == sorted(areas, reverse=True)
+    for face in result.images[0].faces:
+        assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert face.label == max(face.probabilities, key=face.probabilities.__getitem__)
+    annotated = Image.open(io.BytesIO(context.artifacts["annotated-0.jpg"]))
+    assert annotated.size == four_people.size
+    assert result.main_artifact == "annotated-0.jpg"
+    assert context.reports[-1][:2] == (1, 1)
+
+
+def test_batch_gives_what_each_job_gives_alone(
+    context_of: Make, bare: Image.Image, masked: Image.Image, four_people: Image.Image
+) -> None:
+    contexts = [context_of(bare), context_of(four_people, masked), context_of(masked)]
+    items = [(context, ClassifySpec(images=context.ids)) for context in contexts]
+    together = classify.run_batch(items)
+    for (context, spec), result in zip(items, together, strict=True):
+        assert not isinstance(result, Exception)
+        assert result.timing.batch_jobs == 3
+        alone = classify.run(context, spec)
+        for ours, theirs in zip(result.images, alone.images, strict=True):
+            assert [face.box for face in ours.faces] == [face.box for face in theirs.faces]
+            for a, b in zip(ours.faces, theirs.faces, strict=True):
+                assert a.probabilities == pytest.approx(b.probabilities, abs=1e-4)
+
+
+def test_bad_image_ends_its_own_job_only(
+    context_of: Make, bare: Image.Image, masked: Image.Image
+) -> None:
+    good, bad = context_of(masked), context_of(bare)
+    outside = {"x": 5000, "y": 5000, "width": 10, "height": 10}
+    wrong = ClassifySpec.model_validate({"images": bad.ids, "faces": [outside]})
+    results = classify.run_batch([(bad, wrong), (good, ClassifySpec(images=good.ids))])
+    assert isinstance(results[0], Problem)
+    assert results[0].slug == "invalid-input"
+    assert not isinstance(results[1], Exception)
+    assert results[1].counts["with_mask"] == 1
+
+
+def test_given_boxes_and_whole_images_need_no_finder(
+    context_of: Make, bare: Image.Image, masked: Image.Image
+) -> None:
+    context = context_of(masked)
+    box = {"x": 178, "y": 66, "width": 90, "height": 108}
+    spec = ClassifySpec.model_validate({"images": context.ids, "faces": [box]})
+    face = classify.run(context, spec).images[0].faces[0]
+    assert (face.label, face.detection_score) == ("with_mask", None)
+    assert (face.box.x, face.box.width) == (178, 90)
+    close = context_of(bare.crop((165, 50, 280, 185)))
+    whole = ClassifySpec(images=close.ids, faces="whole", annotate=False)
+    result = classify.run(close, whole)
+    assert result.images[0].faces[0].label == "without_mask"
+    assert result.main_artifact is None
+    assert not close.artifacts
+
+
+def test_no_face_is_a_result_with_a_warning(context_of: Make) -> None:
+    context = context_of(Image.new("RGB", (200, 150), "teal"))
+    result = classify.run(context, ClassifySpec(images=context.ids))
+    assert result.images[0].faces == ()
+    assert "no face" in result.warnings[0]
+    assert "annotated-0.jpg" in context.artifacts
+
+
+def test_unknown_model_is_a_problem(context_of: Make, bare: Image.Image) -> None:
+    context = context_of(bare)
+    with pytest.raises(Problem) as refused:
+        classify.run(context, ClassifySpec(images=context.ids, model="no-such-model"))
+    assert refused.value.slug == "unknown-model"
+
+
+def test_large_photo_is_annotated_on_a_reduced_copy(context_of: Make, masked: Image.Image) -> None:
+    context = context_of(masked.resize((3000, 3000)))
+    result = classify.run(context, ClassifySpec(images=context.ids))
+    assert result.counts["with_mask"] == 1
+    box = result.images[0].faces[0].box
+    assert box.x == pytest.approx(178 * 3000 / 512, rel=0.1)
+    assert max(Image.open(io.BytesIO(context.artifacts["annotated-0.jpg"])).size) == 2048
