@@ -15,8 +15,6 @@ Make = Callable[..., Any]
 
 
 def test_finds_and_labels_everybody(context_of: Make, four_people: Image.Image) -> None:
-    context_of: Make, four_people: Image.Image
-) -> None:
     context = context_of(four_people)
     result = classify.run(context, ClassifySpec(images=context.ids))
     assert result.counts == {"with_mask": 2, "without_mask": 2}
