@@ -1,0 +1,76 @@
+"""Attacks a photo at its own size: what the service does to a photo, as a part of the model."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from services.worker.attacks.region import Region
+from services.worker.models.base import Classifier
+
+Square = tuple[int, int, int]
+
+
+class PhotoClassifier(Classifier):
+    """A classifier of photos ``(N, 3, H, W)`` at their own size: cut, resize, classify.
+
+    ``square`` ``(x, y, side)`` in pixels is cut as ``faces.crops`` does it (the edge is repeated
+    where it leaves the photo; None takes the whole photo) and resized to the classifier's input,
+    bilinear with antialiasing. On photos of whole levels the result is that of the service's 8-bit
+    kernel to the last bit; gradients are those of the same resizing without rounding.
+    """
+
+    def __init__(
+        self, classifier: Classifier, *, height: int, width: int, square: Square | None = None
+    ) -> None:
+        super().__init__(
+            classifier.network,
+            architecture=classifier.architecture,
+            classes=classifier.classes,
+            input_size=(height, width),
+            mean=classifier.mean.flatten().tolist(),
+            std=classifier.std.flatten().tolist(),
+        )
+        self._size = classifier.input_size
+        self._square = square
+        self.train(classifier.training)
+        self.to(classifier.mean.device)
+
+    def all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the classifier sees in the photos."""
+        return super().all_logits(self.crop(images))
+
+    def crop(self, images: Tensor) -> Tensor:
+        """Return the classifier's inputs ``(N, 3, h, w)`` in [0, 1]."""
+        crops = self._cut(images)
+        if crops.shape[2:] == self._size:
+            return crops
+        smooth = self._resize(crops)
+        with torch.no_grad():
+            # The 8-bit kernel runs on CPUs only.
+            levels = (crops * 255).round().to("cpu", torch.uint8)
+            exact = self._resize(levels).to(smooth.device).float() / 255
+        return exact + (smooth - smooth.detach())
+
+    def region(self) -> Region:
+        """Return the pixels of one photo that the classifier looks at."""
+        height, width = self.input_size
+        if self._square is None:
+            return Region.whole(1, height, width)
+        x, y, side = self._square
+        return Region.boxes([(x, y, x + side, y + side)], height=height, width=width)
+
+    def _cut(self, images: Tensor) -> Tensor:
+        if self._square is None:
+            return images
+        x, y, side = self._square
+        height, width = images.shape[2:]
+        if x >= 0 and y >= 0 and x + side <= width and y + side <= height:
+            return images[:, :, y : y + side, x : x + side]
+        rows = torch.arange(y, y + side, device=images.device).clamp(0, height - 1)
+        columns = torch.arange(x, x + side, device=images.device).clamp(0, width - 1)
+        return images.index_select(2, rows).index_select(3, columns)
+
+    def _resize(self, images: Tensor) -> Tensor:
+        return functional.interpolate(
+            images, self._size, mode="bilinear", antialias=True, align_corners=False
+        )
