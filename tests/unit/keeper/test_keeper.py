@@ -1,0 +1,168 @@
+"""The keeper's rounds: what one duty meets does not keep it from the others."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from services.keeper.keeper import Keeper, repeat
+from shared.db import Repository, create_database_engine
+from shared.db.jobs import NewJob
+from shared.db.migrate import upgrade
+from shared.db.queries import new_id
+from shared.db.tables import Sweep
+from shared.objects import ObjectStore, ObjectStoreUnavailableError
+from shared.settings import Settings
+from shared.specs.classify import ClassifySpec
+from tests.unit.db.conftest import TENANT, new_image
+
+
+class Bell:
+    """A doorbell whose broker may be dead."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+        self.dead = False
+
+    def ring(self, job_id: str, queue: str) -> bool:
+        if not self.dead:
+            self.rung.append(job_id)
+        return not self.dead
+
+    def check(self) -> None:
+        if self.dead:
+            raise ConnectionError("connection refused")
+
+
+class House:
+    """A keeper with what it keeps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings(data_dir=folder)
+        self.engine = create_database_engine(self.settings.database)
+        upgrade(self.engine)
+        self.repository = Repository(self.engine)
+        self.objects = ObjectStore.from_settings(self.settings)
+        self.bell = Bell()
+        self.keeper = Keeper(self.settings, self.repository, self.objects, cast(Any, self.bell))
+
+    def create(self) -> str:
+        photo = new_image()
+        self.objects.put(photo.object_key, b"photo")
+        job, _ = self.repository.jobs.create(
+            NewJob(
+                id=new_id("job"),
+                tenant_id=TENANT,
+                spec=ClassifySpec(images=(photo.id,)),
+                images=[photo],
+            ),
+            max_queued=1000,
+            retention_seconds=3600,
+            ring_again_seconds=0,
+        )
+        return job.id
+
+    def keys(self) -> list[str]:
+        return list(self.objects.keys(f"{TENANT}/"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    found = House(tmp_path)
+    yield found
+    found.engine.dispose()
+
+
+def test_rings_for_waiting_jobs_and_for_reaped_ones(house: House) -> None:
+    waiting, lost = house.create(), house.create()
+    house.repository.claims.claim(lost, queues=("interactive",), owner="dead", lease_seconds=-1)
+
+    assert house.keeper.round()
+
+    assert sorted(house.bell.rung) == sorted([waiting, lost])
+
+
+def test_a_dead_broker_costs_no_job_its_turn(house: House) -> None:
+    job_id = house.create()
+    house.bell.dead = True
+    assert house.keeper.round()
+    assert not house.keeper.round()
+    house.bell.dead = False
+
+    assert house.keeper.round()
+
+    assert house.bell.rung == [job_id]
+
+
+def test_reaps_when_ringing_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = house.create()
+    house.repository.claims.claim(lost, queues=("interactive",), owner="dead", lease_seconds=-1)
+
+    def broken(**options: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(house.repository.keeping, "due_to_ring", broken)
+
+    assert not house.keeper.round()
+
+    job = house.repository.jobs.get(TENANT, lost)
+    assert job is not None
+    assert (job.state, job.losses) == ("queued", 1)
+
+
+def test_sweeps_what_was_deleted(house: House) -> None:
+    job_id = house.create()
+    house.objects.put(f"{TENANT}/jobs/{job_id}/1/a.txt", b"a")
+    kept = house.create()
+    house.repository.jobs.purge(TENANT, job_id)
+
+    assert house.keeper.clean()
+
+    assert house.repository.jobs.get(TENANT, kept) is not None
+    assert len(house.keys()) == 1
+
+
+def test_a_prefix_that_cannot_be_deleted_does_not_keep_the_others(house: House) -> None:
+    with house.repository.keeping._write() as session:
+        session.add(Sweep(tenant_id=TENANT, prefix="../elsewhere/", due_at=0.0))
+    job_id = house.create()
+    house.repository.jobs.purge(TENANT, job_id)
+
+    house.keeper.clean()
+
+    assert house.keys() == []
+
+
+def test_a_dead_object_store_is_tried_again_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.repository.jobs.purge(TENANT, house.create())
+
+    def dead(prefix: str) -> int:
+        raise ObjectStoreUnavailableError("503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.objects, "delete_prefix", dead)
+        assert not house.keeper.clean()
+    assert house.keeper.clean()
+
+    assert house.keys() == []
+
+
+def test_repeats_until_told_to_stop_and_shows_its_health(tmp_path: Path) -> None:
+    stop, health = threading.Event(), tmp_path / "health"
+    outcomes = [False, True, False]
+    seen: list[bool] = []
+
+    def do() -> bool:
+        seen.append(health.exists())
+        if not outcomes:
+            stop.set()
+            return True
+        return outcomes.pop(0)
+
+    repeat(do, every_seconds=0.001, stop=stop, health_file=health)
+
+    assert seen == [False, False, True, True]

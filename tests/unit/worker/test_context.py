@@ -1,0 +1,145 @@
+"""What a job may do, and what stops it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from services.worker.runtime.context import JobContext
+from services.worker.runtime.held import Cancelled, DeadlineExceeded, Held, LeaseLost
+from tests.unit.worker.conftest import TENANT, Bench
+
+Begin = Callable[..., tuple[JobContext, Held]]
+
+
+@pytest.fixture
+def begin(bench: Bench) -> Begin:
+    """Claims a new job (or the one named) and returns its context."""
+
+    def claim(job_id: str | None = None, lease_seconds: float = 60) -> tuple[JobContext, Held]:
+        job = bench.repository.claims.claim(
+            job_id or bench.create(),
+            queues=("interactive",),
+            owner="me",
+            lease_seconds=lease_seconds,
+        )
+        assert job is not None
+        held = Held.of(job, lease_seconds=lease_seconds)
+        return JobContext(held, bench.services), held
+
+    return claim
+
+
+def test_progress_is_written_seldom_but_the_end_always(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    for done in range(1, 101):
+        context.progress(done, 100, "working")
+
+    events = bench.repository.jobs.events_after(TENANT, context.job_id, 0)
+    written = [event.data["done"] for event in events if event.type == "progress"]
+
+    assert written[0] == 1
+    assert written[-1] == 100
+    assert len(written) < 20
+    progress = bench.job(context.job_id).progress
+    assert progress == {"done": 100, "total": 100, "message": "working"}
+
+
+def test_progress_tells_of_a_cancellation(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    bench.repository.jobs.cancel(TENANT, context.job_id)
+
+    with pytest.raises(Cancelled):
+        context.progress(1, 2)
+
+
+def test_a_job_past_its_deadline_or_lease_is_stopped(begin: Begin) -> None:
+    context, held = begin()
+    context.check()
+    held.deadline = time.monotonic() - 1
+    with pytest.raises(DeadlineExceeded):
+        context.check()
+    held.lease_until = time.monotonic() - 1
+    with pytest.raises(LeaseLost):
+        context.check()
+
+
+def test_time_of_earlier_attempts_counts(bench: Bench, begin: Begin) -> None:
+    context, held = begin()
+    first = held.deadline - time.monotonic()
+    time.sleep(0.1)
+    bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
+
+    _, again = begin(context.job_id)
+
+    assert again.deadline - time.monotonic() <= first - 0.1
+
+
+def test_an_artifact_of_the_same_name_replaces_the_first(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    context.put_artifact("a.txt", b"old", "text/plain")
+    context.put_artifact("b.txt", b"b", "text/plain")
+    context.put_artifact("a.txt", b"newer", "text/plain")
+
+    assert [(made.name, made.size) for made in context.artifacts] == [("b.txt", 1), ("a.txt", 5)]
+    assert bench.objects.get(f"{TENANT}/jobs/{context.job_id}/1/a.txt") == b"newer"
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", ".hidden", "a\n", "ä", "x" * 101])
+def test_names_that_no_artifact_may_have(begin: Begin, name: str) -> None:
+    context, _ = begin()
+    with pytest.raises(ValueError, match="name"):
+        context.put_artifact(name, b"", "text/plain")
+
+
+def test_checkpoints_survive_the_attempt_and_leave_no_litter(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    assert context.load_checkpoint() is None
+    context.save_checkpoint({"weights": b"1", "position": b"1"})
+    context.save_checkpoint({"weights": b"2", "position": b"2"})
+    prefix = f"{TENANT}/jobs/{context.job_id}/"
+    assert len(list(bench.objects.keys(prefix))) == 2
+    bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
+
+    heir, _ = begin(context.job_id)
+
+    assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
+    with pytest.raises(LeaseLost):
+        context.save_checkpoint({"weights": b"of a zombie"})
+    assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
+
+
+def test_a_checkpoint_with_a_file_missing_counts_as_none(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    context.save_checkpoint({"a": b"1", "b": b"1"})
+    key = bench.repository.claims.checkpoint_files(context.job_id)["b"]
+    bench.objects.delete(key)
+
+    assert context.load_checkpoint() is None
+
+
+def test_events_of_a_job_s_own_making(bench: Bench, begin: Begin) -> None:
+    context, held = begin()
+    context.event("epoch", {"accuracy": 0.5})
+
+    last = bench.repository.jobs.events_after(TENANT, context.job_id, 0)[-1]
+    assert (last.type, last.data) == ("epoch", {"accuracy": 0.5})
+    bench.repository.jobs.purge(TENANT, context.job_id)
+    with pytest.raises(LeaseLost):
+        context.event("epoch", {})
+    assert held.is_lost
+
+
+def test_stops_are_not_swallowed_by_a_job_that_catches_exceptions(begin: Begin) -> None:
+    context, held = begin()
+    held.cancel.set()
+
+    def careless() -> Any:
+        try:
+            context.check()
+        except Exception:
+            return "swallowed"
+
+    with pytest.raises(Cancelled):
+        careless()

@@ -1,0 +1,287 @@
+"""How jobs are claimed, run and ended."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import DataError, OperationalError
+
+from services.worker.runtime import context as context_module
+from services.worker.runtime.context import JobContext
+from services.worker.runtime.held import HandBack
+from shared.images import ImageRejectedError, decode_rgb
+from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
+from shared.problems import Problem
+from tests.unit.worker.conftest import TENANT, Bench, a_result
+
+
+def test_one_ring_empties_the_queue(bench: Bench) -> None:
+    jobs = [bench.create() for _ in range(5)]
+    order: list[str] = []
+
+    def run(context: JobContext, spec: Any) -> Any:
+        order.append(context.job_id)
+        return a_result()
+
+    bench.engine(run).look(jobs[2])
+
+    assert order == [jobs[2], jobs[0], jobs[1], jobs[3], jobs[4]]
+    assert {bench.job(job_id).state for job_id in jobs} == {"succeeded"}
+
+
+def test_an_unknown_job_is_no_reason_to_stop(bench: Bench) -> None:
+    job_id = bench.create()
+
+    bench.engine(lambda context, spec: a_result()).look("job_nobody")
+
+    assert bench.job(job_id).state == "succeeded"
+
+
+def test_a_worker_is_recycled_after_so_many_jobs(bench: Bench) -> None:
+    jobs = [bench.create() for _ in range(3)]
+    settings = bench.settings.model_copy(update={"recycle_after_jobs": 2, "batch_jobs": 1})
+    engine = Bench(settings, bench.repository, bench.objects).engine(lambda *_: a_result())
+
+    engine.look()
+
+    assert engine.is_done
+    assert [bench.job(job_id).state for job_id in jobs].count("queued") == 1
+
+
+def test_compatible_jobs_run_as_one_batch(bench: Bench) -> None:
+    jobs = [bench.create() for _ in range(3)]
+    other = bench.create(model="another")
+    sizes: list[int] = []
+
+    def run_batch(items: Any) -> Any:
+        sizes.append(len(items))
+        return [a_result(warnings=(context.job_id,)) for context, _ in items]
+
+    bench.engine(lambda context, spec: a_result(), run_batch).look()
+
+    assert sizes == [3]
+    for job_id in jobs:
+        assert (bench.job(job_id).result or {})["warnings"] == [job_id]
+    assert bench.job(other).state == "succeeded"
+
+
+@pytest.mark.parametrize("how", ["raises", "returns too few", "runs out of memory"])
+def test_a_batch_that_falls_apart_runs_one_by_one(bench: Bench, how: str) -> None:
+    good, bad = bench.create(), bench.create()
+
+    def run_batch(items: Any) -> Any:
+        items[0][0].put_artifact("half.txt", b"of the batch", "text/plain")
+        if how == "raises":
+            raise RuntimeError("the whole batch")
+        if how == "runs out of memory":
+            raise MemoryError
+        return [a_result()]
+
+    def run(context: JobContext, spec: Any) -> Any:
+        if context.job_id == bad:
+            raise RuntimeError("only this one")
+        return a_result()
+
+    bench.engine(run, run_batch).look()
+
+    assert bench.job(good).state == "succeeded"
+    assert bench.problem(bad) == "job-failed"
+    assert bench.repository.jobs.artifacts(TENANT, good) == []
+
+
+def test_one_failure_within_a_batch_is_that_job_s_alone(bench: Bench) -> None:
+    good, bad = bench.create(), bench.create()
+
+    def run_batch(items: Any) -> Any:
+        return [
+            Problem("invalid-input", "no") if context.job_id == bad else a_result()
+            for context, _ in items
+        ]
+
+    bench.engine(lambda *_: a_result(), run_batch).look()
+
+    assert bench.job(good).state == "succeeded"
+    assert bench.problem(bad) == "invalid-input"
+
+
+@pytest.mark.parametrize(
+    ("error", "slug"),
+    [
+        (Problem("unknown-model", "no"), "unknown-model"),
+        (ImageRejectedError("corrupt-image", "bits missing"), "invalid-input"),
+        (ObjectStoreFullError("full"), "storage-full"),
+        (ObjectStoreUnavailableError("dead"), "object-store-unavailable"),
+        (MemoryError(), "job-failed"),
+        (RuntimeError("/secret/path"), "job-failed"),
+        (ValueError("from a test, which is not the service's code"), "job-failed"),
+        (KeyError("x"), "job-failed"),
+    ],
+)
+def test_errors_become_problems(bench: Bench, error: Exception, slug: str) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        raise error
+
+    bench.engine(run).look()
+
+    assert bench.problem(job_id) == slug
+    assert "secret" not in str(bench.job(job_id).problem)
+
+
+def test_what_our_own_code_refuses_is_told_in_its_words(bench: Bench) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        bench.objects.put("../outside", b"")
+
+    bench.engine(run).look()
+
+    assert bench.problem(job_id) == "invalid-input"
+    assert "../outside" in str(bench.job(job_id).problem)
+
+
+def test_a_damaged_image_fails_its_job(bench: Bench) -> None:
+    job_id = bench.create(image=b"not an image")
+
+    bench.engine(lambda context, spec: context.load_image(0)).look()
+
+    assert bench.problem(job_id) == "invalid-input"
+    with pytest.raises(ImageRejectedError):
+        decode_rgb(b"not an image")
+
+
+def test_an_image_that_is_gone_fails_its_job(bench: Bench) -> None:
+    job_id = bench.create()
+    bench.objects.delete(bench.repository.images.of_job(TENANT, job_id)[0].object_key)
+
+    bench.engine(lambda context, spec: context.load_image(0)).look()
+
+    assert bench.problem(job_id) == "invalid-input"
+
+
+def test_a_result_that_the_database_refuses_fails_and_blocks_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = bench.create(), bench.create()
+    finish = bench.repository.claims.finish
+
+    def strict(job_id: str, fence: int, **ending: Any) -> bool:
+        if job_id == bad and ending["state"] == "succeeded":
+            raise DataError("UPDATE", {}, Exception("invalid byte sequence"))
+        return finish(job_id, fence, **ending)
+
+    monkeypatch.setattr(bench.repository.claims, "finish", strict)
+
+    bench.engine(lambda *_: a_result()).look()
+
+    assert bench.problem(bad) == "job-failed"
+    assert bench.job(good).state == "succeeded"
+
+
+def test_a_large_result_is_kept_as_an_artifact(bench: Bench) -> None:
+    job_id = bench.create()
+
+    bench.engine(lambda *_: a_result(parameters={"x": "y" * 70_000}, warnings=("w",))).look()
+
+    row = bench.job(job_id).result
+    assert row is not None
+    assert (row["kind"], row["result_artifact"]) == ("classify", "result.json")
+    assert row["warnings"] == ["w"]
+    assert "parameters" not in row
+    stored = bench.repository.jobs.artifact(TENANT, job_id, "result.json")
+    assert stored is not None
+    assert len(bench.objects.get(stored.object_key)) == stored.size > 70_000
+
+
+def test_a_job_that_asks_to_be_handed_back_waits_again(bench: Bench) -> None:
+    job_id = bench.create()
+    engine = bench.engine(lambda *_: a_result())
+
+    def run(context: JobContext, spec: Any) -> Any:
+        engine.stopping = True
+        raise HandBack
+
+    engine._find_module = lambda kind: type("module", (), {"run": staticmethod(run)})  # type: ignore[assignment,return-value]
+
+    engine.look()
+
+    assert (bench.job(job_id).state, bench.job(job_id).losses) == ("queued", 0)
+    assert bench.bell.rung == [job_id]
+
+
+def test_an_end_is_recorded_once_the_database_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.create()
+    finish, failures = bench.repository.claims.finish, [1, 2, 3]
+
+    def flaky(*args: Any, **kwargs: Any) -> bool:
+        if failures:
+            failures.pop()
+            raise OperationalError("UPDATE", {}, Exception("server closed the connection"))
+        return finish(*args, **kwargs)
+
+    monkeypatch.setattr(bench.repository.claims, "finish", flaky)
+
+    bench.engine(lambda *_: a_result()).look()
+
+    assert failures == []
+    assert bench.job(job_id).state == "succeeded"
+
+
+def test_waits_for_a_database_that_does_not_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = bench.create()
+    claim, failures = bench.repository.claims.claim, [1, 2]
+
+    def flaky(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise OperationalError("SELECT", {}, Exception("connection refused"))
+        return claim(*args, **kwargs)
+
+    monkeypatch.setattr(bench.repository.claims, "claim", flaky)
+
+    bench.engine(lambda *_: a_result()).look(job_id)
+
+    assert bench.job(job_id).state == "succeeded"
+
+
+def test_an_upload_is_tried_again_and_given_up_in_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, hopeless = bench.create(), bench.create()
+    put, failures = bench.objects.put, [1, 2]
+    monkeypatch.setattr(context_module, "STORE_PATIENCE_SECONDS", 1.0)
+
+    def flaky(key: str, data: bytes) -> None:
+        if hopeless in key or failures:
+            del failures[:1]
+            raise ObjectStoreUnavailableError("503")
+        put(key, data)
+
+    monkeypatch.setattr(bench.objects, "put", flaky)
+
+    def run(context: JobContext, spec: Any) -> Any:
+        context.put_artifact("a.txt", b"a", "text/plain")
+        return a_result()
+
+    bench.engine(run).look(job_id)
+
+    assert bench.job(job_id).state == "succeeded"
+    assert bench.problem(hopeless) == "object-store-unavailable"
+
+
+def test_a_deleted_job_ends_in_nothing(bench: Bench) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        bench.repository.jobs.purge(TENANT, job_id)
+        context.progress(1, 2)
+        raise AssertionError("unreachable")
+
+    bench.engine(run).look()
+
+    assert bench.repository.jobs.get(TENANT, job_id) is None
+    assert bench.bell.rung == []
