@@ -212,6 +212,12 @@ def test_the_api_in_a_container_asks_for_keys(monkeypatch: pytest.MonkeyPatch) -
     assert load_settings(host=command[command.index("--host") + 1]).keys_required
 
 
+def test_every_variable_of_the_operator_is_documented() -> None:
+    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    guide = (ROOT / "docs" / "deployment.md").read_text()
+    assert used == set(re.findall(r"^\| `(BAUTA_\w+)` \|", guide, re.MULTILINE))
+
+
 def test_the_gpu_overlay_lends_workers_a_gpu() -> None:
     overlay = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
     assert set(overlay) == {"worker", "worker-interactive"}
