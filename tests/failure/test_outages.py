@@ -13,7 +13,7 @@ from tests.failure.conftest import production_environment
 from tests.failure.stack import TENANT, Stack, end
 from tests.fixtures.servers import PostgresServer, RedisServer, S3Server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from shared.db.queries import job_prefix
 from tests.failure.stack import TENANT, Stack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from shared.db.queries import job_prefix
 from shared.objects import ObjectMissingError
 from tests.failure.stack import TENANT, Stack, end
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def test_a_job_whose_worker_is_killed_runs_again(stack: Stack) -> None:
