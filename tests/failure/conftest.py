@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from shared.specs import catalog
 from tests.failure.stack import Stack, fresh_name
 from tests.fixtures.s3 import REGION
 from tests.fixtures.servers import PostgresServer, RedisServer, S3Server
@@ -24,6 +26,15 @@ def production_environment(
         "BAUTA_S3_ACCESS_KEY_ID": s3.access_key_id,
         "BAUTA_S3_SECRET_ACCESS_KEY": s3.secret_access_key,
     }
+
+
+@pytest.fixture(autouse=True)
+def _no_trial_kind_afterwards() -> Iterator[None]:
+    """Leave the job kinds to later tests as they were: a stack adds one of its own."""
+    any_spec = catalog.ANY_SPEC
+    yield
+    catalog.ANY_SPEC = any_spec
+    cast(dict[str, Any], catalog.SPECS).pop("trial", None)
 
 
 @pytest.fixture
