@@ -9,7 +9,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.api import events, health, images, jobs, operations, submit
+from services.api import events, health, images, jobs, operations, page, submit
 from services.api.auth import KeyRing
 from services.api.documentation import definitions
 from services.api.metrics import Metrics
@@ -68,11 +68,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.metrics = metrics
     app.state.key_ring = KeyRing()
-    for room in (images, submit, jobs, events, operations, health):
+    for room in (images, submit, jobs, events, operations, health, page):
         app.include_router(room.router)
     install(app)
     app.add_middleware(CatchAll)

@@ -2,12 +2,14 @@
 
 import io
 import json
+import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from tests.unit.api.service import NOBODY, Service, assert_problem, picture
 
@@ -332,3 +334,62 @@ def test_a_form_with_a_broken_file_among_good_ones_names_it(service: Service) ->
     problem = assert_problem(answer, 415, "unsupported-image-type")
     assert problem["errors"][0]["pointer"] == "/images/1"
     assert service.stored_files() == []
+
+
+def test_the_broker_down_delays_a_job_and_refuses_none(serve: Callable[..., Service]) -> None:
+    service = serve(broker_url="redis://127.0.0.1:1/0")
+    for _ in range(3):
+        answer = service.client.post("/v1/jobs/classify", files={"image": picture()})
+        assert answer.status_code == 202
+    problem = assert_problem(service.client.get("/readyz"), 503, "not-ready")
+    assert "Jobs are taken and kept" in problem["detail"]
+    assert len(service.client.get("/v1/jobs?state=queued").json()["jobs"]) == 3
+
+
+def test_a_dead_s3_server_is_answered_with_503(serve: Callable[..., Service]) -> None:
+    service = serve(
+        objects_url="s3://photos",
+        s3_endpoint="http://127.0.0.1:1",
+        s3_access_key_id="test",
+        s3_secret_access_key="test-only",
+    )
+    for answer in (
+        service.client.post("/v1/images", content=picture(), headers=PNG),
+        service.client.post("/v1/jobs/classify", files={"image": picture()}),
+    ):
+        assert_problem(answer, 503, "object-store-unavailable")
+    assert service.client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_locked_database_is_answered_with_503(
+    service: Service,
+) -> None:
+    service.resources.repository.engine.dispose()
+    event.listen(service.resources.repository.engine, "connect", _no_patience)
+    path = service.resources.settings.database.database
+    with sqlite3.connect(str(path), isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        answer = service.client.post("/v1/jobs/classify", json={"images": [NOBODY]})
+        other.execute("ROLLBACK")
+    other.close()
+    assert_problem(answer, 503, "database-unavailable")
+    assert service.client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_database_without_space_is_answered_with_507(service: Service) -> None:
+    engine = service.resources.repository.engine
+    engine.dispose()
+    event.listen(engine, "connect", _no_space)
+    answers = [
+        service.client.post("/v1/jobs/classify", files={"image": picture()}) for _ in range(20)
+    ]
+    assert_problem(answers[-1], 507, "storage-full")
+
+
+def _no_patience(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA busy_timeout = 50")
+
+
+def _no_space(connection: sqlite3.Connection, _: object) -> None:
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
