@@ -38,7 +38,6 @@ class DifferentialEvolution(Attack):
     lattice: tuple[int, ...] | None = None
     early_stop: bool = True
     remember: bool = False
-    search_bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels < 1 or self.population < 4 or self.generations < 0:

@@ -121,7 +121,7 @@ def run(
     after = oracle.confirm(_scaled(scene.tally.adversarial, oracle)).cpu()
     return AttackBatch(
         attack=attack.name,
-        parameters=asdict(attack),  # type: ignore[call-overload]
+        parameters=asdict(attack),
         targeted=criterion.targeted,
         uses_gradients=attack.uses_gradients,
         seed=seed,

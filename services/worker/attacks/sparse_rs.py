@@ -36,7 +36,6 @@ class SparseRS(Attack):
     queries: int = 10_000
     alpha: float = 0.8
     early_stop: bool = True
-    search_bf16: bool = False
 
     @property
     def total_steps(self) -> int:

@@ -1,0 +1,132 @@
+"""PGD-10 on MobileNetV3-small at 224 px as a share of bare forward and backward passes.
+
+``python -m benchmarks.attack_gradients [--rounds 5] [--device cpu]``
+
+Every candidate takes turns in each round, on one thread, with 16 images, ten steps, a random start
+and no early stop. Units are gradient steps; what this library also does (first look, check of the
+delivered images with the unfolded model) is inside its time. Then the success of equal attacks on
+equal images, with each image rounded to 8 bits.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks._timing import share, take_turns
+from services.worker.attacks.criteria import Untargeted
+from services.worker.attacks.pgd import PGD
+from services.worker.attacks.run import run
+from services.worker.models.architectures import build
+from services.worker.models.base import Classifier
+
+CLASSES = ("with_mask", "without_mask")
+BATCH, STEPS, EPS, STEP = 16, 10, 4, 1
+LIMIT = "forward + backward"
+Outcome = dict[str, Tensor]
+
+
+def candidates(
+    model: Classifier, images: Tensor, outcome: Outcome, device: torch.device
+) -> dict[str, Callable[[], int]]:
+    """Return the limit, this library and the peers; each stores its images in ``outcome``."""
+    import foolbox
+    import torchattacks
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    floats = images.to(device).float() / 255
+    labels = model(floats).argmax(1)
+    ready = floats.contiguous(memory_format=torch.channels_last)
+
+    def bare() -> int:
+        for _ in range(STEPS):
+            asked = ready.detach().requires_grad_()
+            torch.autograd.grad(functional.cross_entropy(model(asked), labels), asked)
+        return STEPS
+
+    def bauta(name: str, *, fold: bool) -> int:
+        attack = PGD(eps=EPS, steps=STEPS, step_size=STEP, early_stop=False, fold=fold)
+        results = run(attack, model, images, Untargeted(labels)).results
+        pictures = np.stack([result.adversarial for result in results])
+        outcome[name] = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+        return STEPS
+
+    def torchattacks_pgd() -> int:
+        attack = torchattacks.PGD(model, eps=EPS / 255, alpha=STEP / 255, steps=STEPS)
+        outcome["torchattacks"] = attack(floats, labels)
+        return STEPS
+
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=device)
+
+    def foolbox_pgd() -> int:
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP / 255, steps=STEPS)
+        outcome["foolbox"] = attack(wrapped, floats, labels, epsilons=EPS / 255)[1]
+        return STEPS
+
+    classifier = PyTorchClassifier(
+        model,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=images.shape[1:],
+        nb_classes=len(CLASSES),
+        clip_values=(0, 1),
+        device_type="gpu" if device.type == "cuda" else "cpu",
+    )
+
+    def art_pgd() -> int:
+        attack = ProjectedGradientDescentPyTorch(
+            classifier,
+            eps=EPS / 255,
+            eps_step=STEP / 255,
+            max_iter=STEPS,
+            num_random_init=1,
+            batch_size=BATCH,
+            verbose=False,
+        )
+        outcome["ART"] = torch.from_numpy(attack.generate(floats.cpu().numpy(), labels.cpu()))
+        return STEPS
+
+    return {
+        LIMIT: bare,
+        "bauta, not folded": lambda: bauta("bauta, not folded", fold=False),
+        "bauta": lambda: bauta("bauta", fold=True),
+        "torchattacks": torchattacks_pgd,
+        "foolbox": foolbox_pgd,
+        "ART": art_pgd,
+    }
+
+
+def main() -> None:
+    """Print one line a candidate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = torch.device(chosen.device)
+    model = build("mobilenet_v3_small", classes=CLASSES, input_size=224).eval()
+    model = model.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    images = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
+    outcome: Outcome = {}
+    rates = take_turns(candidates(model, images, outcome, device), chosen.rounds)
+    print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
+    for name in rates:
+        print(f"{name:18} {share(rates, name, LIMIT)}")
+    before = model(images.to(device) / 255).softmax(1)
+    print("loss of confidence in the first class seen, on images rounded to 8 bits: mean")
+    label = before.argmax(1, keepdim=True)
+    for name, pictures in outcome.items():
+        rounded = (pictures.to(device) * 255).round() / 255
+        drop = before.gather(1, label) - model(rounded).softmax(1).gather(1, label)
+        largest = (rounded - images.to(device) / 255).abs().max() * 255
+        print(f"{name:18} {float(drop.mean()):.6f} within {float(largest):.0f}/255")
+
+
+if __name__ == "__main__":
+    main()
