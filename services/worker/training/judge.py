@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from services.worker.faces.crops import Pixels, crop_faces
-from services.worker.faces.detection import Face, FaceDetector
+from services.worker.faces.detection import FaceDetector
+from services.worker.faces.face import Face
 from services.worker.models.registry import LoadedModel, find_models, load_model
 from services.worker.training.data import load_class_folders, read_rgb, read_voc
 from services.worker.training.loop import predict

@@ -47,7 +47,7 @@ def best(detector: FaceDetector, image: Pixels) -> tuple[float, ...]:
 def test_finds_the_face_of_a_portrait(detector: FaceDetector, portrait: Pixels) -> None:
     face = max(detector.detect(portrait), key=lambda face: face.score)
     assert overlap(face.box, FACE) > 0.5
-    assert 0.9 < face.score <= 1
+    assert 0.6 < face.score <= 1
     assert face.landmarks.shape == (5, 2)
     eyes, mouth = face.landmarks[:2], face.landmarks[3:]
     assert eyes[:, 1].max() < face.landmarks[2, 1] < mouth[:, 1].min()

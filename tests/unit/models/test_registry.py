@@ -154,6 +154,8 @@ def test_each_task_has_its_default(task: str, model_id: str) -> None:
 def test_the_bundled_models_load_and_are_small() -> None:
     found = find_models()
     for card, folder in found.values():
+        if card.task == "faces":
+            continue  # no classifier: the face finder's own tests load it
         loaded = load_model(card, folder)
         height, width = loaded.classifier.input_size
         logits = loaded.classifier(torch.rand(2, 3, height, width))

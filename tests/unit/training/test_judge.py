@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.worker.faces.detection import Face
+from services.worker.faces.face import Face
 from services.worker.training.judge import match, overlap, search, size_of
 from tests.unit.training.test_data import voc
 
