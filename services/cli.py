@@ -52,6 +52,7 @@ def _settings(**overrides: object) -> Settings:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would speak at every health check
     return settings
 
 

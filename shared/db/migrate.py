@@ -8,6 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from shared.db.engine import reading
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x6261757461  # "bauta": one migration at a time on Postgres
 
@@ -36,5 +38,5 @@ def downgrade(engine: Engine, revision: str) -> None:
 def is_current(engine: Engine) -> bool:
     """Whether the database has the schema that this code expects."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
-    with engine.connect() as connection:
+    with reading(engine).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() == head

@@ -3,6 +3,7 @@
 from sqlalchemy import Engine, text
 
 from shared.db.claims import ClaimQueries
+from shared.db.engine import reading
 from shared.db.images import ImageQueries
 from shared.db.jobs import JobQueries
 from shared.db.keeping import KeeperQueries
@@ -22,5 +23,5 @@ class Repository:
 
     def check(self) -> None:
         """Raise when the database does not answer."""
-        with self.engine.connect() as connection:
+        with reading(self.engine).connect() as connection:
             connection.execute(text("SELECT 1"))
