@@ -4,8 +4,8 @@
 
 Every candidate takes turns in each round, on one thread, with 16 images, ten steps, a random start
 and no early stop. Units are gradient steps; what this library also does (first look, check of the
-delivered images with the unfolded model) is inside its time. Then the success of equal attacks on
-equal images, with each image rounded to 8 bits.
+delivered images with the unfolded model) is inside its time. Then how far equal attacks on equal
+images lower the margin, with each image rounded to 8 bits.
 """
 
 import argparse
@@ -118,14 +118,15 @@ def main() -> None:
     print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
     for name in rates:
         print(f"{name:18} {share(rates, name, LIMIT)}")
-    before = model(images.to(device) / 255).softmax(1)
-    print("loss of confidence in the first class seen, on images rounded to 8 bits: mean")
-    label = before.argmax(1, keepdim=True)
+    # Fresh weights hardly move the confidence; the margin of the logits shows the differences.
+    clean = model(images.to(device) / 255)
+    criterion = Untargeted(clean.argmax(1))
+    print("fall of the margin on images rounded to 8 bits, mean (more is stronger):")
     for name, pictures in outcome.items():
         rounded = (pictures.to(device) * 255).round() / 255
-        drop = before.gather(1, label) - model(rounded).softmax(1).gather(1, label)
+        fall = criterion.margin(clean) - criterion.margin(model(rounded))
         largest = (rounded - images.to(device) / 255).abs().max() * 255
-        print(f"{name:18} {float(drop.mean()):.6f} within {float(largest):.0f}/255")
+        print(f"{name:18} {float(fall.mean()):.3e} within {float(largest):.0f}/255")
 
 
 if __name__ == "__main__":
