@@ -15,15 +15,17 @@ from services.worker.defenses.pixels import from_bytes, to_bytes
 class MedianFilter(FixedDefense):
     """Median of a ``size`` x ``size`` window, each channel alone, the border repeated.
 
-    Odd sizes from 3, and 2: the window of the pixel, its left and upper neighbors, and of the four
-    values the second largest, as in Xu et al. (2018).
+    Odd sizes from 3 to 255, and 2: the window of the pixel, its left and upper neighbors, and of
+    the four values the second largest, as in Xu et al. (2018).
     """
 
     name = "median"
 
     def __init__(self, *, size: int = 3) -> None:
-        if size != 2 and (size < 3 or size % 2 == 0):
-            raise ValueError(f"a median window of {size} cannot be used: take 2 or an odd size")
+        if size != 2 and (not 3 <= size <= 255 or size % 2 == 0):
+            raise ValueError(
+                f"a median window of {size} cannot be used: take 2 or an odd size from 3 to 255"
+            )
         self.size = size
 
     def transform(self, images: Tensor) -> Tensor:
