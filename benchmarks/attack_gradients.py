@@ -21,10 +21,10 @@ from benchmarks._timing import share, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
-from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
+from services.worker.models.registry import find_models, load_model
 
-CLASSES = ("with_mask", "without_mask")
+MODEL = "mask-mobilenetv3s-112"  # fresh weights would fade to logits and gradients of nothing
 BATCH, STEPS, EPS, STEP = 16, 10, 4, 1
 LIMIT = "forward + backward"
 Outcome = dict[str, Tensor]
@@ -72,7 +72,7 @@ def candidates(
         model,
         loss=torch.nn.CrossEntropyLoss(),
         input_shape=images.shape[1:],
-        nb_classes=len(CLASSES),
+        nb_classes=len(model.classes),
         clip_values=(0, 1),
         device_type="gpu" if device.type == "cuda" else "cpu",
     )
@@ -110,15 +110,14 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = torch.device(chosen.device)
-    model = build("mobilenet_v3_small", classes=CLASSES, input_size=224).eval()
-    model = model.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    card, folder = find_models()[MODEL]
+    model = load_model(card, folder, device=device).classifier
     images = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
     outcome: Outcome = {}
     rates = take_turns(candidates(model, images, outcome, device), chosen.rounds)
     print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
     for name in rates:
         print(f"{name:18} {share(rates, name, LIMIT)}")
-    # Fresh weights hardly move the confidence; the margin of the logits shows the differences.
     clean = model(images.to(device) / 255)
     criterion = Untargeted(clean.argmax(1))
     print("fall of the margin on images rounded to 8 bits, mean (more is stronger):")
@@ -126,7 +125,7 @@ def main() -> None:
         rounded = (pictures.to(device) * 255).round() / 255
         fall = criterion.margin(clean) - criterion.margin(model(rounded))
         largest = (rounded - images.to(device) / 255).abs().max() * 255
-        print(f"{name:18} {float(fall.mean()):.3e} within {float(largest):.0f}/255")
+        print(f"{name:18} {float(fall.mean()):8.3f} within {float(largest):.0f}/255")
 
 
 if __name__ == "__main__":
