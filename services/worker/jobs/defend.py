@@ -1,0 +1,273 @@
+"""``defend``: applies defenses to faces and classifies them before and after each."""
+
+import io
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from services.worker.defenses.base import Defense, derive
+from services.worker.defenses.carving import SeamCarving
+from services.worker.defenses.pixel_repair import PixelRepair
+from services.worker.defenses.pixels import to_bytes
+from services.worker.defenses.registry import build_defense
+from services.worker.defenses.seam_carving import draw_seams, protect
+from services.worker.defenses.squeezing import SqueezingDetector
+from services.worker.faces.crops import Pixels
+from services.worker.jobs.drawing import Panel, draw_rows
+from services.worker.jobs.locating import Located, as_box, cut, locate
+from services.worker.jobs.provenance import device_name, model_used, versions
+from services.worker.jobs.warmth import mask_model
+from services.worker.models.base import Classifier
+from services.worker.models.registry import LoadedModel
+from services.worker.runtime.context import JobContext
+from shared.results import Timing
+from shared.results.defend import (
+    AfterStep,
+    DefendedFace,
+    DefendedImage,
+    DefendResult,
+    Labeled,
+    SuspiciousPixel,
+)
+from shared.specs.defend import DefendSpec, Step
+
+CARVED_FROM = 2  # seams are carved from faces cut at twice the classifier's input
+
+
+class _AtAnySize(nn.Module):
+    """A classifier for cut faces of any size, resized to its input."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = self.classifier.input_size
+        if images.shape[-2:] != size:
+            images = functional.interpolate(
+                images, size, mode="bilinear", antialias=True, align_corners=False
+            )
+        logits: Tensor = self.classifier(images)
+        return logits
+
+
+@dataclass
+class _Trail:
+    """What happened to the faces of one photo."""
+
+    steps: list[list[AfterStep]]
+    pixels: list[list[SuspiciousPixel]]
+    panels: list[list[Panel]]
+    faces: Tensor
+    pictures: list[str] = field(default_factory=list)
+
+
+def run(context: JobContext, spec: DefendSpec) -> DefendResult:
+    """Defend the faces of one job's images."""
+    began = time.monotonic()
+    loaded = mask_model(context.models, context.settings, context.device, model_id=spec.model)
+    images = []
+    for index in range(len(spec.images)):
+        images.append(_image(context, spec, loaded, index))
+        context.progress(index + 1, len(spec.images), f"{index + 1} of {len(spec.images)} photos")
+    verdicts = Counter[str](face.verdict for image in images for face in image.faces)
+    empty = sum(not image.faces for image in images)
+    parameters = spec.model_dump(mode="json", exclude={"images"})
+    size = _cut_size(spec, loaded)
+    return DefendResult(
+        parameters={**parameters, "model": loaded.card.id, "cut_size": size},
+        models=(model_used(loaded),),
+        device=device_name(loaded.device),
+        versions=versions(),
+        timing=Timing(total=round(time.monotonic() - began, 4)),
+        main_artifact=next((image.report for image in images if image.report), None),
+        warnings=(f"no face was found in {empty} of {len(images)} photos",) if empty else (),
+        images=tuple(images),
+        verdicts=dict(verdicts),
+    )
+
+
+def _cut_size(spec: DefendSpec, loaded: LoadedModel) -> int:
+    if spec.cut_size is not None:
+        return spec.cut_size
+    carves = any(step.name == "seam_carving" for step in spec.defenses)
+    return loaded.classifier.input_size[0] * (CARVED_FROM if carves else 1)
+
+
+def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: int) -> DefendedImage:
+    photo = context.load_image(index)
+    located = locate(context, spec, index, photo)
+    height, width = photo.shape[:2]
+    size, margin = _cut_size(spec, loaded), loaded.card.crop_margin
+    faces = cut(spec, photo, located.boxes, size=size, margin=margin)
+    if not len(faces):
+        return DefendedImage(
+            image=spec.images[index], width=width, height=height, faces=(), report=None
+        )
+    classifier = _AtAnySize(loaded.classifier)
+    faces = (faces * 255).round().div(255).to(loaded.device)
+    before = _labels(classifier, faces, loaded.card.classes)
+    trail = _defend(context, spec, classifier, loaded, faces)
+    scores = SqueezingDetector(classifier, seed=spec.seed).score(faces, check_cancel=context.check)
+    for number, face in enumerate(to_bytes(trail.faces)):
+        name = f"defended-{index}-{number}.png"
+        trail.pictures.append(context.put_artifact(name, _png(face), "image/png"))
+        first = Panel(to_bytes(faces)[number], f"cut {size} px", _caption(before[number]))
+        trail.panels[number].insert(0, first)
+    report = draw_rows(trail.panels)
+    return DefendedImage(
+        image=spec.images[index],
+        width=width,
+        height=height,
+        faces=_faces(located, before, trail, scores.tolist()),
+        report=context.put_artifact(f"report-{index}.png", report, "image/png"),
+    )
+
+
+def _defend(
+    context: JobContext,
+    spec: DefendSpec,
+    classifier: _AtAnySize,
+    loaded: LoadedModel,
+    faces: Tensor,
+) -> _Trail:
+    count = len(faces)
+    trail = _Trail(
+        [[] for _ in range(count)], [[] for _ in range(count)], [[] for _ in range(count)], faces
+    )
+    for order, step in enumerate(spec.defenses):
+        context.check()
+        defense = _build(step, classifier, loaded, spec, trail.faces.shape[-1])
+        earlier = trail.faces
+        if isinstance(defense, PixelRepair):
+            repair = defense.repair(earlier, check_cancel=context.check)
+            trail.faces = repair.images
+            for number, positions in enumerate(repair.positions):
+                trail.pixels[number] += _pixels(positions, repair.effects[number])
+        elif isinstance(defense, SeamCarving):
+            trail.faces = _carve(defense, earlier, trail.panels)
+        else:
+            trail.faces = defense.apply(earlier, seed=derive(spec.seed, order))
+        labels = _labels(classifier, trail.faces, loaded.card.classes)
+        shown = to_bytes(trail.faces)
+        for number, labeled in enumerate(labels):
+            after = _after(step, labeled, earlier[number], trail.faces[number])
+            trail.steps[number].append(after)
+            title = step.name.replace("_", " ")
+            picture = _marked(shown[number], trail.pixels[number], step.name)
+            trail.panels[number].append(Panel(picture, title, _caption(labeled)))
+    return trail
+
+
+def _build(
+    step: Step, classifier: _AtAnySize, loaded: LoadedModel, spec: DefendSpec, size: int
+) -> Defense:
+    parameters = step.model_dump(exclude={"name"})
+    if step.name == "seam_carving":
+        height, width = loaded.classifier.input_size
+        protects = parameters.pop("protect_face")
+        weights = None
+        if protects:
+            edge = 0.0 if spec.faces == "whole" else size * _edge(loaded.card.crop_margin)
+            box = (edge, edge, size - edge, size - edge)
+            weights = protect(height=size, width=size, boxes=[box])
+        parameters |= {"height": height, "width": width, "weights": weights}
+    return build_defense(step.name, classifier=classifier, **parameters)
+
+
+def _edge(margin: float) -> float:
+    """Return the share of a cut face on each side that is margin."""
+    return margin / (1 + 2 * margin)
+
+
+def _carve(defense: SeamCarving, faces: Tensor, panels: list[list[Panel]]) -> Tensor:
+    carved = defense.carve(faces)
+    for row, face, seams in zip(panels, to_bytes(faces), carved.seams, strict=True):
+        row.append(Panel(draw_seams(face, seams), "seams", f"{int((seams != 0).sum())} pixels"))
+    return torch.from_numpy(carved.images).permute(0, 3, 1, 2).float().div(255).to(faces.device)
+
+
+@torch.inference_mode()
+def _labels(classifier: nn.Module, faces: Tensor, classes: tuple[str, ...]) -> list[Labeled]:
+    rows = classifier(faces).softmax(1).cpu().tolist()
+    return [
+        Labeled(
+            label=classes[max(range(len(row)), key=row.__getitem__)],
+            probabilities={name: round(p, 6) for name, p in zip(classes, row, strict=True)},
+        )
+        for row in rows
+    ]
+
+
+def _after(step: Step, labeled: Labeled, earlier: Tensor, later: Tensor) -> AfterStep:
+    same_size = earlier.shape == later.shape
+    change = (earlier - later).abs() * 255 if same_size else None
+    parameters: dict[str, Any] = step.model_dump(mode="json", exclude={"name"})
+    return AfterStep(
+        **labeled.model_dump(),
+        defense=step.name,
+        parameters=parameters,
+        size=(later.shape[-2], later.shape[-1]),
+        changed_pixels=None if change is None else int((change.round() > 0).any(0).sum()),
+        mean_change=None if change is None else round(float(change.mean()), 4),
+    )
+
+
+def _pixels(positions: Tensor, effects: Tensor) -> list[SuspiciousPixel]:
+    return [
+        SuspiciousPixel(x=int(column), y=int(row), effect=round(float(effect), 4))
+        for (row, column), effect in zip(positions.tolist(), effects.tolist(), strict=True)
+    ]
+
+
+def _marked(face: Pixels, pixels: list[SuspiciousPixel], step: str) -> Pixels:
+    """Draw a frame around each pixel that was painted over."""
+    if step != "pixel_repair" or not pixels:
+        return face
+    picture = face.copy()
+    for pixel in pixels:
+        top, left = max(0, pixel.y - 2), max(0, pixel.x - 2)
+        inside = picture[pixel.y, pixel.x].copy()
+        picture[top : pixel.y + 3, left : pixel.x + 3] = (230, 159, 0)
+        picture[pixel.y, pixel.x] = inside
+    return picture
+
+
+def _faces(
+    located: Located, before: list[Labeled], trail: _Trail, scores: list[float]
+) -> tuple[DefendedFace, ...]:
+    found = []
+    for number, first in enumerate(before):
+        steps, pixels = trail.steps[number], trail.pixels[number]
+        changed = any(step.label != first.label for step in steps)
+        score = located.scores[number]
+        found.append(
+            DefendedFace(
+                box=as_box(located.boxes[number]),
+                detection_score=None if score is None else round(score, 4),
+                before=first,
+                steps=tuple(steps),
+                suspicious_pixels=tuple(pixels),
+                squeezing_score=round(scores[number], 4),
+                verdict="suspicious" if pixels else "label_changed" if changed else "steady",
+                defended=trail.pictures[number],
+            )
+        )
+    return tuple(found)
+
+
+def _caption(labeled: Labeled) -> str:
+    return f"{labeled.label.replace('_', ' ')} {labeled.probabilities[labeled.label]:.0%}"
+
+
+def _png(face: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(face)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,143 @@
+"""``defend``: what defenses make of photos, and of their labels."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.specs.base import Queue
+from shared.specs.faces import FacesSpec
+
+INTERACTIVE_IMAGES = 4
+
+
+class Step(BaseModel):
+    """A defense with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+
+class SeamCarving(Step):
+    """Content-aware reduction to the classifier's input (Avidan and Shamir 2007)."""
+
+    name: Literal["seam_carving"] = "seam_carving"
+    energy: Literal["gradient", "entropy", "forward"] = "entropy"
+    protect_face: bool = Field(default=False, description="keep seams out of the face's box")
+
+
+class Median(Step):
+    """Median filter."""
+
+    name: Literal["median"] = "median"
+    size: Literal[2, 3, 5, 7] = 3
+
+
+class BitDepth(Step):
+    """Fewer levels a channel."""
+
+    name: Literal["bit_depth"] = "bit_depth"
+    bits: int = Field(default=4, ge=1, le=8)
+
+
+class NonLocalMeans(Step):
+    """Non-local means."""
+
+    name: Literal["non_local_means"] = "non_local_means"
+    strength: float = Field(default=4.0, gt=0, le=50)
+
+
+class Jpeg(Step):
+    """A pass through JPEG."""
+
+    name: Literal["jpeg"] = "jpeg"
+    quality: int = Field(default=75, ge=1, le=95)
+
+
+class TotalVariation(Step):
+    """Total-variation minimization."""
+
+    name: Literal["tv"] = "tv"
+    weight: float = Field(default=0.05, gt=0, le=1)
+
+
+class PixelRepair(Step):
+    """Finds pixels that hold the label and paints them over."""
+
+    name: Literal["pixel_repair"] = "pixel_repair"
+    pixels: int = Field(default=5, ge=1, le=32)
+    threshold: float = Field(
+        default=0.1, ge=0, le=2, description="least L1 change of the probabilities to act upon"
+    )
+
+
+class PatchDenoiser(Step):
+    """A small patch-selection denoiser (Chen et al. 2019)."""
+
+    name: Literal["patch_denoiser"] = "patch_denoiser"
+    threshold: float = Field(default=0.4, gt=0, lt=1)
+
+
+class Noise(Step):
+    """Gaussian noise, as in randomized smoothing (Cohen et al. 2019)."""
+
+    name: Literal["noise"] = "noise"
+    sigma: float = Field(default=0.12, gt=0, le=1)
+
+
+AnyStep = Annotated[
+    SeamCarving
+    | Median
+    | BitDepth
+    | NonLocalMeans
+    | Jpeg
+    | TotalVariation
+    | PixelRepair
+    | PatchDenoiser
+    | Noise,
+    Field(discriminator="name"),
+]
+
+
+class DefendSpec(FacesSpec):
+    """Apply defenses to each face, one after the other, and classify before and after each."""
+
+    summary: ClassVar[str] = "Apply defenses to faces and see what becomes of their labels"
+    spec_examples: ClassVar[list[dict[str, Any]]] = [
+        {
+            "kind": "defend",
+            "images": ["img_0123456789abcdef01234567"],
+            "defenses": [{"name": "seam_carving", "energy": "entropy"}],
+        },
+        {
+            "kind": "defend",
+            "images": ["img_0123456789abcdef01234567"],
+            "defenses": [{"name": "pixel_repair", "pixels": 3}, {"name": "median", "size": 3}],
+        },
+    ]
+
+    kind: Literal["defend"] = "defend"
+    defenses: tuple[AnyStep, ...] = Field(
+        default=(PixelRepair(), SeamCarving()),
+        min_length=1,
+        max_length=8,
+        description="applied in order",
+    )
+    cut_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=512,
+        description=(
+            "side in pixels at which faces are cut before the first defense; default: the "
+            "classifier's input, or twice that where seams are carved"
+        ),
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of random defenses")
+
+    @property
+    def queue(self) -> Queue:
+        return "interactive" if len(self.images) <= INTERACTIVE_IMAGES else "batch"
+
+    @property
+    def timeout_seconds(self) -> float:
+        return 120.0 + 60.0 * len(self.images)
