@@ -8,7 +8,7 @@ PYTHON ?= # the interpreter to build .venv with; default: the first of python3.1
 ARGS ?= # more arguments for pytest, `bauta serve` or the benchmarks
 
 .DEFAULT_GOAL := setup
-.PHONY: setup help demo run test test-fast lint format bench clean
+.PHONY: setup help demo run test test-fast lint format bench reproduce clean
 
 setup: $(READY) ## create .venv and install everything, at pinned versions
 
@@ -41,6 +41,9 @@ format: $(READY) ## format the code and repair what ruff can
 
 bench: $(BENCH_READY) ## measure speed against peers, in one run, and print ratios
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+reproduce: $(READY) ## run the papers' tables (hours; resumable) and write docs/results.md
+	@$(BIN)/python -m services.reproduce $(ARGS)
 
 clean: ## delete caches and build leftovers; .venv and data stay
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,7 +10,9 @@ import argparse
 import base64
 import io
 import json
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,9 @@ from skimage import data
 
 from benchmarks.servers import STACKS, litserve, serve
 
-PHOTOS = 48
+PHOTOS = 208
+RAMP_SECONDS = 2.0
+WINDOW_SECONDS = 16.0
 CLIENTS = 8
 PHOTOS_A_JOB = 8
 
@@ -45,11 +49,27 @@ def photos() -> list[bytes]:
 
 
 def rate(send: Callable[[list[bytes]], None], batches: list[list[bytes]]) -> float:
-    """Return photos a second with ``CLIENTS`` clients sending batches."""
+    """Return photos a second that ``CLIENTS`` clients get answered, sending batch after batch.
+
+    Sustained: what is answered in ``WINDOW_SECONDS`` after ``RAMP_SECONDS``, so that neither the
+    start nor the last batch, when one worker has nothing left to do, counts.
+    """
+    answered: list[tuple[float, int]] = []
+    began = time.perf_counter()
+    end = began + RAMP_SECONDS + WINDOW_SECONDS
+
+    def client(number: int) -> None:
+        turn = number
+        while time.perf_counter() < end:
+            batch = batches[turn % len(batches)]
+            send(batch)
+            answered.append((time.perf_counter(), len(batch)))
+            turn += CLIENTS
+
     with ThreadPoolExecutor(CLIENTS) as pool:
-        began = time.perf_counter()
-        list(pool.map(send, batches))
-        return sum(map(len, batches)) / (time.perf_counter() - began)
+        list(pool.map(client, range(CLIENTS)))
+    inside = sum(count for at, count in answered if began + RAMP_SECONDS <= at < end)
+    return inside / WINDOW_SECONDS
 
 
 def batched(images: list[bytes], size: int) -> list[list[bytes]]:
@@ -107,14 +127,16 @@ def throughput(images: list[bytes], rounds: int, folder: Path) -> dict[str, list
     for round_number in range(rounds):
         found.setdefault("direct", []).append(direct_rate(images))
         with litserve() as url, connected(url) as client:
-            post_litserve(client, images[:8])
+            for start in range(0, 32, 8):
+                post_litserve(client, images[start : start + 8])
             found.setdefault("LitServe", []).append(
                 rate(lambda batch: post_litserve(client, batch), batched(images, 1))
             )
         for stack in STACKS:
             place = folder / f"{STACKS.index(stack)}-{round_number}"
             with serve(stack, place) as url, connected(url) as client:
-                rate(lambda batch: post_job(client, batch) and None, batched(images[:16], 2))
+                for pair in batched(images[:16], 2):
+                    post_job(client, pair)
                 for size in (PHOTOS_A_JOB, 1):
                     value = rate(
                         lambda batch: post_job(client, batch) and None, batched(images, size)
@@ -184,6 +206,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=300)
     arguments = parser.parse_args()
+    # Stopped from outside, it still stops what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     images = photos()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -169,6 +169,115 @@ def models_list() -> None:
         typer.echo(f"{card.id}  {card.task}  {card.architecture}  {folder}{mark}")
 
 
+@models.command("verify")
+def models_verify() -> None:
+    """Check the hash, tensors and values of every model; exit code 1 if one is not as its card."""
+    from services.worker.models.registry import (  # noqa: PLC0415 - imports torch
+        ModelUnavailableError,
+        find_models,
+        read_weights,
+    )
+
+    bad = 0
+    for card, folder in find_models(_settings().registry_dir).values():
+        try:
+            read_weights(card, folder)
+            typer.echo(f"{card.id}  as its card says")
+        except ModelUnavailableError as error:
+            bad += 1
+            typer.echo(str(error), err=True)
+    raise typer.Exit(1 if bad else 0)
+
+
+@models.command("import")
+def models_import(
+    file: Annotated[Path, typer.Argument(help="a .pt file of tensors, or a .safetensors file")],
+    sha256: Annotated[str, typer.Option(help="the hash that the file must have")],
+    model_id: Annotated[str, typer.Option("--id", help="the name that jobs give in `model`")],
+    architecture: Annotated[str, typer.Option(help="such as mobilenet_v3_small")],
+    classes: Annotated[str, typer.Option(help="in order, between commas")],
+    input_size: Annotated[int, typer.Option(help="side of the input, in pixels")],
+    task: Annotated[str, typer.Option(help="mask, mask3 or another")] = "mask",
+    crop_margin: Annotated[float, typer.Option(help="of a face's size, on each side")] = 0.15,
+    license_: Annotated[str, typer.Option("--license", help="of the weights")] = "not stated",
+) -> None:
+    """Add a file to the operator's models: the only way in for a .pt file.
+
+    Its hash is checked before anything is read; then only tensors are (`weights_only`), and they
+    must be the architecture's.
+    """
+    from services.worker.models.operator_import import (  # noqa: PLC0415 - imports torch
+        ModelRejectedError,
+        import_file,
+    )
+
+    try:
+        card = import_file(
+            file,
+            _settings().registry_dir,
+            sha256=sha256,
+            id=model_id,
+            task=task,
+            architecture=architecture,
+            classes=tuple(name.strip() for name in classes.split(",")),
+            input_size=(input_size, input_size),
+            crop_margin=crop_margin,
+            license=license_,
+            training_data={"file": file.name, "file_sha256": sha256},
+            training={},
+        )
+    except (ModelRejectedError, ValueError, OSError) as error:
+        typer.echo(f"not imported: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{card.id} is in {_settings().registry_dir / card.id}")
+
+
+@models.command("import-recognizer")
+def models_import_recognizer(
+    file: Annotated[Path, typer.Argument(help="a .pt file of tensors, or a .safetensors file")],
+    sha256: Annotated[str, typer.Option(help="the hash that the file must have")],
+    model_id: Annotated[str, typer.Option("--id", help="the name that jobs give")],
+    architecture: Annotated[str, typer.Option(help="mobilefacenet or facenet")],
+    people: Annotated[
+        Path, typer.Option(help="a folder a person, of people that it was not trained on")
+    ],
+    trained_on: Annotated[
+        str, typer.Option(help="groups of people it was trained on, between commas")
+    ],
+    lineage: Annotated[str, typer.Option(help="models it learned from, between commas")] = "",
+    license_: Annotated[str, typer.Option("--license", help="of the weights")] = "not stated",
+) -> None:
+    """Add a face recognizer that `encrypt` may search with, or verify by.
+
+    Its thresholds are measured on the photos in `--people`; none of them is kept.
+    """
+    from services.worker.faces.detection import FaceDetector  # noqa: PLC0415 - imports torch
+    from services.worker.models.intake import ModelRejectedError  # noqa: PLC0415
+    from services.worker.training.identities import aligned_people  # noqa: PLC0415
+    from services.worker.training.recognizer_import import import_recognizer  # noqa: PLC0415
+
+    try:
+        card = import_recognizer(
+            file,
+            _settings().registry_dir,
+            aligned_people(people, FaceDetector().detect),
+            sha256=sha256,
+            model_id=model_id,
+            architecture=architecture,
+            people_groups=_names(trained_on),
+            lineage=_names(lineage),
+            license_=license_,
+        )
+    except (ModelRejectedError, ValueError, OSError) as error:
+        typer.echo(f"not imported: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{card.id} is in {_settings().registry_dir / card.id}: {card.metrics}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def main() -> None:
     """Run the command line; what a database refuses is said in one sentence."""
     try:

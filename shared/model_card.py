@@ -27,6 +27,7 @@ class ModelCard(BaseModel):
     lineage: tuple[str, ...] = Field((), description="models it was initialized or distilled from")
     training: dict[str, Any] = Field(description="settings of the run that made it")
     metrics: dict[str, Any] = {}
+    threat_model: dict[str, Any] = Field({}, description="attacks it was tested against")
     default: bool = Field(False, description="whether it serves its task unless another is named")
 
 

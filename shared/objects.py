@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import time
+from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -26,6 +27,7 @@ _FULL = (
 )
 # One request up to this size: parts of an upload that died are invisible to listing and deleting.
 _ONE_REQUEST = 32 * 2**20
+_PART = 8 * 2**20
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f\\]|#\d+$")
 _MAX_KEY_BYTES = 1024  # of S3
 
@@ -89,6 +91,40 @@ class ObjectStore:
             obstore.put(self._store, _checked(key), data, chunk_size=_ONE_REQUEST)
             if self.root is not None:
                 _flush(self.root, key)
+
+    async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> None:
+        """Store what an iterator yields, in parts: memory does not grow with its size.
+
+        What the iterator raises passes through, and nothing is stored then.
+        """
+        broken: list[BaseException] = []
+
+        async def guarded() -> AsyncIterator[bytes]:
+            # The library would wrap the iterator's own errors in errors of its own.
+            try:
+                async for piece in pieces:
+                    yield piece
+            except BaseException as error:
+                broken.append(error)
+                raise
+
+        try:
+            with self._errors(key):
+                await obstore.put_async(
+                    self._store, _checked(key), guarded(), chunk_size=_PART, max_concurrency=2
+                )
+        except (ObjectStoreFullError, ObjectStoreUnavailableError):
+            if broken:
+                raise broken[0] from None
+            raise
+        if self.root is not None:
+            await to_thread(_flush, self.root, key)
+
+    def read_into(self, key: str, file: IO[bytes]) -> None:
+        """Write a whole object to a file, in pieces."""
+        with self._errors(key):
+            for piece in obstore.get(self._store, _checked(key)).stream(min_chunk_size=CHUNK):
+                file.write(piece)
 
     def get(self, key: str) -> bytes:
         """Return a whole object."""

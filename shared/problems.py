@@ -19,6 +19,10 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "method-not-allowed": (405, "This method is not allowed here"),
     "not-acceptable": (406, "This job has no result of the media type asked for"),
     "image-in-use": (409, "A live job still uses this image"),
+    "dataset-in-use": (409, "A live job still reads this data set"),
+    "model-in-use": (409, "A live job still reads this model"),
+    "model-is-shipped": (409, "A model that ships with the service stays"),
+    "model-exists": (409, "There is a model of this name already"),
     "job-finished": (409, "The job has already finished"),
     "model-unavailable": (409, "The model's weights are not here"),
     "precondition-failed": (412, "The resource is not the version asked for"),
@@ -30,9 +34,12 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "empty-image": (422, "The image has no bytes"),
     "unsupported-image-type": (415, "The file is not an image of a supported type"),
     "image-too-many-pixels": (422, "The image has more pixels than this service takes"),
+    "invalid-archive": (422, "The archive cannot be taken in"),
+    "invalid-model": (422, "The model cannot be taken in"),
     "corrupt-image": (422, "The image is damaged or truncated"),
     "unknown-image": (422, "An image that the job names does not exist"),
     "unknown-model": (422, "The model that the job names does not exist"),
+    "unknown-dataset": (422, "The data set that the job names does not exist"),
     "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
     "queue-full": (429, "The queue is full"),
     "too-many-waiting": (429, "Too many requests are waiting already"),
@@ -47,6 +54,8 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "deadline-exceeded": (504, "The job ran past its deadline"),
     "job-failed": (500, "The job failed"),
     "invalid-input": (422, "The job's input cannot be worked on"),
+    "target-not-allowed": (403, "This service does not move faces towards such a target"),
+    "not-protected": (422, "The photo was not protected as far as the job requires"),
 }
 
 

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(40_000_000, ge=1024)
     max_request_bytes: int = Field(256 * 2**20, ge=1024)
     max_images_per_job: int = Field(256, ge=1, le=10_000)
+    max_archive_bytes: int = Field(512 * 2**20, ge=1024, description="of an uploaded data set")
+    max_dataset_bytes: int = Field(512 * 2**20, ge=1024, description="of its images, unpacked")
+    max_dataset_images: int = Field(50_000, ge=1)
+    max_model_bytes: int = Field(256 * 2**20, ge=1024, description="of an uploaded model")
     max_queued_jobs: int = Field(10_000, ge=1)
     max_wait_seconds: float = Field(60, ge=0, le=600)
     max_connections_waiting: int = Field(2_000, ge=1)
@@ -81,9 +85,21 @@ class Settings(BaseSettings):
     max_deadline_seconds: float = Field(24 * 3600, gt=0, description="longest deadline of any job")
     drain_seconds: float = Field(20, ge=0)
     recycle_after_jobs: int = Field(2_000, ge=1)
-    batch_jobs: int = Field(16, ge=1, description="most jobs run as one batch")
+    batch_jobs: int | None = Field(
+        None, ge=1, description="most jobs run as one batch; default: 4 on a CPU, 16 on a GPU"
+    )
     model_cache_bytes: int = Field(2 * 2**30, ge=0)
     models_dir: Path | None = Field(None, description="models beside the bundled ones")
+    bundled_dir: Path = Field(
+        Path(__file__).parents[1] / "services" / "worker" / "models" / "bundled",
+        description="the models that ship",
+    )
+    allow_downloads: bool = Field(False, description="fetch published weights that a job names")
+    targeted: Literal["off", "synthetic", "consented"] = Field(
+        "synthetic",
+        description="whom `encrypt` may move faces towards: nobody, a person who does not exist, "
+        "or one on photos that the caller uploads and says to have the consent of",
+    )
     keeper_seconds: float = Field(1, gt=0)
     ring_again_seconds: float = Field(3, gt=0)
     interactive_workers: int = Field(1, ge=1, description="of `bauta serve`")
@@ -208,6 +224,11 @@ class Settings(BaseSettings):
     def registry_dir(self) -> Path:
         """The folder of models that this deployment added."""
         return self.models_dir or self.data_dir.resolve() / "models"
+
+    @property
+    def model_dirs(self) -> tuple[Path, Path]:
+        """The folders of models, those that this deployment added first."""
+        return self.registry_dir, self.bundled_dir
 
 
 def load_settings(**overrides: Any) -> Settings:

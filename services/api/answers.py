@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from services.api.content import content_etag
 from services.api.problems import problem_response, translate
 from services.api.resources import Resources, missing_job
-from services.api.schemas import JobView, job_url
+from services.api.schemas import VERDICT, JobView, job_url
 from services.api.waiting import wait_until_final
 from shared.db import OUTAGES
 from shared.db.tables import FINAL_STATES, Artifact, Job
@@ -56,10 +56,17 @@ async def _answer(
         artifacts = await run_in_threadpool(find, job.tenant_id, job.id)
     else:
         headers = {**headers, "Retry-After": RETRY_AFTER}
+    headers = {**headers, **verdict_header(job)}
     if images:
         return await _main_image(resources, job, artifacts, images, headers)
     view = JobView.of(job, artifacts).model_dump(mode="json")
     return JSONResponse(view, 201 if job.state in FINAL_STATES else 202, headers)
+
+
+def verdict_header(job: Job) -> dict[str, str]:
+    """Return the header with a job's verdict, for those who save its picture unseen."""
+    verdict = (job.result or {}).get("verdict")
+    return {VERDICT: str(verdict)} if verdict else {}
 
 
 async def _waited(request: Request, resources: Resources, job: Job, seconds: float) -> Job:

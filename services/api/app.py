@@ -9,7 +9,17 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.api import events, health, images, jobs, operations, page, submit
+from services.api import (
+    datasets,
+    events,
+    health,
+    images,
+    jobs,
+    models,
+    operations,
+    page,
+    submit,
+)
 from services.api.auth import KeyRing
 from services.api.documentation import definitions
 from services.api.metrics import Metrics
@@ -73,11 +83,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.key_ring = KeyRing()
-    for room in (images, submit, jobs, events, operations, health, page):
+    rooms = (images, datasets, models, submit, jobs, events, operations, health, page)
+    for room in rooms:
         app.include_router(room.router)
     install(app)
     app.add_middleware(CatchAll)
-    app.add_middleware(BodyLimit, max_bytes=chosen.max_request_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=chosen.max_request_bytes,
+        larger={"/v1/datasets": chosen.max_archive_bytes, "/v1/models": chosen.max_model_bytes},
+    )
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observe, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -1,12 +1,14 @@
 """Serves bytes of the object store: ranges, entity tags, conditions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from services.api.headers import matches, requested_span
+from services.api.headers import Span, matches, requested_span
 from services.api.resources import Resources
+from shared.objects import CHUNK
 
 
 async def serve(
@@ -20,6 +22,45 @@ async def serve(
     filename: str,
 ) -> Response:
     """Answer a GET for an object, or 304, or a part of it. Raises ``range-not-satisfiable``."""
+    head = _head(request, size=size, sha256=sha256, media_type=media_type, filename=filename)
+    if isinstance(head, Response):
+        return head
+    span, headers = head
+    pieces = resources.objects.stream(key, span.start, span.end)
+    # The first piece before the headers: a store that is down can still be answered as a problem.
+    first = await anext(pieces, b"")
+    status = 206 if span.partial else 200
+    return StreamingResponse(
+        _chained(first, pieces), status_code=status, media_type=media_type, headers=headers
+    )
+
+
+def serve_file(
+    request: Request, path: Path, *, sha256: str, media_type: str, filename: str
+) -> Response:
+    """Answer a GET for a file as ``serve`` does for an object."""
+    size = path.stat().st_size
+    head = _head(request, size=size, sha256=sha256, media_type=media_type, filename=filename)
+    if isinstance(head, Response):
+        return head
+    span, headers = head
+
+    def pieces() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            file.seek(span.start)
+            left = span.end - span.start
+            while left and (piece := file.read(min(CHUNK, left))):
+                left -= len(piece)
+                yield piece
+
+    status = 206 if span.partial else 200
+    return StreamingResponse(pieces(), status_code=status, media_type=media_type, headers=headers)
+
+
+def _head(
+    request: Request, *, size: int, sha256: str, media_type: str, filename: str
+) -> Response | tuple[Span, dict[str, str]]:
+    """Return the span to send and the headers; or the answer, where no bytes are wanted."""
     etag = content_etag(sha256)
     headers = {
         "ETag": etag,
@@ -33,16 +74,11 @@ async def serve(
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, etag) else None
     span = requested_span(asked, size=size)
-    status = 206 if span.partial else 200
     headers.update(span.headers)
     if request.scope.get("bauta.head"):
+        status = 206 if span.partial else 200
         return Response(status_code=status, media_type=media_type, headers=headers)
-    pieces = resources.objects.stream(key, span.start, span.end)
-    # The first piece before the headers: a store that is down can still be answered as a problem.
-    first = await anext(pieces, b"")
-    return StreamingResponse(
-        _chained(first, pieces), status_code=status, media_type=media_type, headers=headers
-    )
+    return span, headers
 
 
 def content_etag(sha256: str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -32,7 +33,7 @@ async def create_job(
     request: Request, tenant: str, resources: Resources, wanted: JobRequest
 ) -> tuple[Job, bool]:
     """Store the images, commit the job, ring; returns it and whether it is new."""
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     images = await clean_uploads(resources, wanted)
     return await run_in_threadpool(_commit, resources, tenant, wanted, images, key)
 
@@ -74,11 +75,17 @@ def fingerprint(wanted: JobRequest, images: Sequence[CleanImage]) -> str:
     digests = {image.id: f"sha256:{image.stored.sha256}" for image in images}
     if "images" in document:
         document["images"] = [digests.get(name, name) for name in document["images"]]
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return canonical(document)
 
 
-def _idempotency_key(request: Request) -> str | None:
+def canonical(document: dict[str, Any]) -> str:
+    """Hash a document whatever the order of its members."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the request's ``Idempotency-Key``; raises ``invalid-header``."""
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.match(key):
         raise Problem("invalid-header", "An Idempotency-Key has 1 to 255 visible characters.")

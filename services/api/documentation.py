@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.schemas import JobView, ProblemDocument, Validated
+from services.api.schemas import VERDICT, JobView, ProblemDocument, Validated
 from shared.specs import JobSpec
 
 _TITLES = {
@@ -36,10 +36,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_TEXT = {"schema": {"type": "string"}}
+
+
 def job_answers() -> dict[int | str, dict[str, Any]]:
     """Document what creating a job answers."""
     picture = {"image/*": {"schema": _BINARY}}
     location = {"description": "the job", "schema": {"type": "string"}}
+    verdict = {"description": "of `encrypt`: how far the photos are protected"} | _TEXT
     retry = {"description": "seconds", "schema": {"type": "string"}}
     return {
         200: {"model": Validated, "description": "valid (`validate_only`)"},
@@ -47,7 +51,7 @@ def job_answers() -> dict[int | str, dict[str, Any]]:
             "model": JobView,
             "description": "finished within the wait; with `Accept: image/*` its main picture",
             "content": picture,
-            "headers": {"Location": location},
+            "headers": {"Location": location, VERDICT: verdict},
         },
         202: {
             "model": JobView,
@@ -104,6 +108,22 @@ def job_body(spec: type[JobSpec]) -> dict[str, Any]:
     content = {
         "application/json": {"schema": schema, "examples": _examples(spec)},
         "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def file_body(spec: type[JobSpec]) -> dict[str, Any]:
+    """Document a file as the body with the spec's fields in the query, or all in a form."""
+    schema = spec.model_json_schema(ref_template="#/components/schemas/{model}")
+    fields = {name: field for name, field in schema["properties"].items() if name != "kind"}
+    form = {
+        "type": "object",
+        "properties": {"file": _BINARY, **fields},
+        "required": ["file", *(name for name in schema.get("required", []) if name != "kind")],
+    }
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/octet-stream": {"schema": _BINARY},
     }
     return {"requestBody": {"required": True, "content": content}}
 

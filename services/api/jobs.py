@@ -1,26 +1,22 @@
 """``/v1/jobs``: list, read, cancel, delete, artifacts."""
 
-import base64
-import binascii
-import json
 import re
-from math import isfinite
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.answers import RETRY_AFTER
+from services.api.answers import RETRY_AFTER, verdict_header
 from services.api.auth import Shared, Tenant
 from services.api.content import serve
 from services.api.documentation import problems
 from services.api.headers import matches, preferred_wait
+from services.api.paging import next_link, page_token, read_page_token
 from services.api.resources import found_job, missing_job
 from services.api.schemas import JobPage, JobView, is_id, job_url
 from services.api.waiting import wait_until_final
-from shared.db.tables import FINAL_STATES, Job
+from shared.db.tables import FINAL_STATES
 from shared.problems import Problem
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -39,7 +35,7 @@ def list_jobs(
         Query(),
     ] = None,
     page_size: Annotated[int, Query(ge=1, le=200)] = 50,
-    page_token: Annotated[str | None, Query(max_length=500)] = None,
+    token: Annotated[str | None, Query(alias="page_token", max_length=500)] = None,
 ) -> Response:
     """List jobs, newest first."""
     jobs = resources.repository.jobs.page(
@@ -47,19 +43,20 @@ def list_jobs(
         limit=page_size + 1,
         kind=kind,
         state=state,
-        before=_read_token(page_token) if page_token else None,
+        before=read_page_token(token, "job") if token else None,
     )
     shown, more = jobs[:page_size], len(jobs) > page_size
-    token = _token(shown[-1]) if more else None
+    following = page_token(shown[-1].created_at, shown[-1].id) if more else None
     artifacts = resources.repository.jobs.artifacts_of(tenant, [job.id for job in shown])
     page = JobPage(
-        jobs=[JobView.of(job, artifacts.get(job.id, [])) for job in shown], next_page_token=token
+        jobs=[JobView.of(job, artifacts.get(job.id, [])) for job in shown],
+        next_page_token=following,
     )
     headers = {"Cache-Control": "no-store"}
-    if token is not None:
-        given = {"kind": kind, "state": state, "page_size": page_size, "page_token": token}
-        query = urlencode({name: value for name, value in given.items() if value is not None})
-        headers["Link"] = f'</v1/jobs?{query}>; rel="next"'
+    if following is not None:
+        headers["Link"] = next_link(
+            "/v1/jobs", kind=kind, state=state, page_size=page_size, page_token=following
+        )
     return JSONResponse(page.model_dump(mode="json"), headers=headers)
 
 
@@ -77,6 +74,7 @@ async def get_job(job_id: JobId, request: Request, tenant: Tenant, resources: Sh
         job = ended
     etag = f'"{job.event_seq}-{job.state}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", **applied}
+    headers |= verdict_header(job)
     if job.state not in FINAL_STATES:
         headers["Retry-After"] = RETRY_AFTER
     if matches(etag, request.headers.get("if-none-match")):
@@ -134,18 +132,3 @@ async def get_artifact(
         media_type=row.media_type,
         filename=row.name,
     )
-
-
-def _token(job: Job) -> str:
-    return base64.urlsafe_b64encode(json.dumps([job.created_at, job.id]).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[float, str]:
-    try:
-        value: Any = json.loads(base64.urlsafe_b64decode(token.encode()))
-        created_at, job_id = value
-        if isinstance(created_at, float) and isfinite(created_at) and is_id(job_id, "job"):
-            return created_at, job_id
-    except (binascii.Error, ValueError, TypeError, RecursionError):
-        pass
-    raise Problem("invalid-page-token", "Use a token from `next_page_token`.")

@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -26,20 +26,28 @@ _SECURITY = (
 )
 
 
-class BodyLimit:
-    """Refuses bodies over ``max_bytes``, by their declared length or as they arrive."""
+FORM_BYTES = 2**20
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+
+class BodyLimit:
+    """Refuses bodies over ``max_bytes``, by their declared length or as they arrive.
+
+    ``larger`` has the limits of paths that take a file; a form around it may be a little longer.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._max = max_bytes
+        self._larger = {path: most + FORM_BYTES for path, most in larger.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        problem = Problem("content-too-large", f"The body exceeds {self._max} bytes.")
+        most = self._larger.get(scope["path"], self._max)
+        problem = Problem("content-too-large", f"The body exceeds {most} bytes.")
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max:
+        if declared.isdigit() and int(declared) > most:
             await problem_response(problem)(scope, receive, send)
             return
         taken = 0
@@ -48,7 +56,7 @@ class BodyLimit:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._max:
+            if taken > most:
                 raise problem
             return message
 

@@ -43,5 +43,5 @@ def _view(kind: str, spec: type[JobSpec]) -> OperationView:
             if not field.is_required()
         },
         examples=spec.spec_examples,
-        url=f"/v1/jobs/{kind}",
+        url=spec.endpoint or f"/v1/jobs/{kind}",
     )

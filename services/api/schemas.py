@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from shared.db.tables import Artifact, Image, Job
 
+VERDICT = "Bauta-Verdict"  # the header
+
 
 class ProblemDocument(BaseModel):
     """A problem (RFC 9457). Some types carry further members, such as ``job`` or ``limit``."""
@@ -81,7 +83,12 @@ class JobView(BaseModel):
     queue: str
     spec: dict[str, Any] | None
     progress: Progress | None
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(
+        description=(
+            "as the kind's `result_schema` says; a large one holds what all results share, and in "
+            "`result_artifact` the name of the artifact that is the whole of it, as JSON"
+        )
+    )
     problem: ProblemDocument | None
     artifacts: list[ArtifactView]
     attempts: int = Field(description="how often a worker has started it")
@@ -139,6 +146,7 @@ class Validated(BaseModel):
 
     valid: Literal[True] = True
     spec: dict[str, Any]
+    queue: str = Field(description="that the job would wait in: `interactive` or `batch`")
 
 
 class OperationView(BaseModel):

@@ -1,10 +1,12 @@
 """``POST /v1/jobs/{kind}``: one route a job kind, made from its spec."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from services.api.answers import answer
 from services.api.auth import Shared, Tenant
@@ -38,7 +40,10 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
         wanted = await read_job_request(request, spec_class, kind, resources)
         if validate_only:
             await clean_uploads(resources, wanted)
-            document = Validated(spec=wanted.spec.model_dump(mode="json"))
+            check = partial(resources.repository.jobs.refuse_unknown, own=wanted.uploads)
+            await run_in_threadpool(check, tenant, wanted.spec)
+            spec = wanted.spec
+            document = Validated(spec=spec.model_dump(mode="json"), queue=spec.queue)
             return JSONResponse(document.model_dump(mode="json"))
         job, is_new = await create_job(request, tenant, resources, wanted)
         headers = _applied(request, wait)
@@ -58,6 +63,8 @@ def _applied(request: Request, wait: float | None) -> dict[str, str]:
 
 
 for _kind, _spec in SPECS.items():
+    if _spec.endpoint is not None:
+        continue
     router.add_api_route(
         f"/{_kind}",
         _create_endpoint(_kind, _spec),
@@ -79,5 +86,8 @@ for _kind, _spec in SPECS.items():
 def create_unknown(kind: str, tenant: Tenant) -> Response:
     """Refuse a kind that does not exist."""
     del tenant
-    known = ", ".join(SPECS)
+    elsewhere = SPECS[kind].endpoint if kind in SPECS else None
+    if elsewhere is not None:
+        raise Problem("unknown-kind", f"Such jobs are created by sending a file to {elsewhere}.")
+    known = ", ".join(name for name, spec in SPECS.items() if spec.endpoint is None)
     raise Problem("unknown-kind", f"There is no job kind {kind[:60]!r}; there are: {known}.")

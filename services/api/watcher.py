@@ -7,14 +7,16 @@ watched jobs only when something was committed.
 
 import asyncio
 import logging
+import select
+import socket
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import psycopg
-from sqlalchemy import text
 
 from shared.db import Repository, first_line
 from shared.db.jobs import Snapshot
@@ -24,7 +26,6 @@ from shared.problems import Problem
 logger = logging.getLogger(__name__)
 
 SQLITE_POLL_SECONDS = 0.008
-POSTGRES_POLL_SECONDS = 0.02
 SAFETY_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
@@ -35,23 +36,30 @@ class ChangeSource(Protocol):
     def changed(self) -> bool:
         """Wait a moment; whether something may have been committed."""
 
+    def interrupt(self) -> None:
+        """End a wait that another thread is in."""
+
     def close(self) -> None:
         """Give the connection back."""
 
 
 class _SqliteSource:
     def __init__(self, repository: Repository) -> None:
-        self._connection = repository.engine.connect().execution_options(
-            isolation_level="AUTOCOMMIT", bauta_read_only=True
-        )
+        # Straight to the driver: asked a hundred times a second, SQLAlchemy's part would be most
+        # of what a waiting client costs.
+        self._connection = repository.engine.raw_connection()
+        self._cursor = self._connection.cursor()
         self._version: int | None = None
 
     def changed(self) -> bool:
         time.sleep(SQLITE_POLL_SECONDS)
-        version = self._connection.execute(text("PRAGMA data_version")).scalar_one()
-        self._connection.rollback()
-        before, self._version = self._version, version
-        return bool(version != before)
+        self._cursor.execute("PRAGMA data_version")
+        row = self._cursor.fetchone()
+        before, self._version = self._version, row[0] if row else None
+        return self._version != before
+
+    def interrupt(self) -> None:
+        pass  # its waits are short enough
 
     def close(self) -> None:
         self._connection.close()
@@ -68,13 +76,26 @@ class _PostgresSource:
         self._connection.rollback()
         self._connection.autocommit = True
         self._connection.execute(f"LISTEN {CHANNEL}")
+        self._interruptions, self._interrupter = socket.socketpair()
+        self._interrupter.setblocking(False)
 
     def changed(self) -> bool:
-        heard = self._connection.notifies(timeout=POSTGRES_POLL_SECONDS, stop_after=1)
-        return any(True for _ in heard)
+        heard, interrupted = self._connection.fileno(), self._interruptions.fileno()
+        ready, _, _ = select.select((heard, interrupted), (), (), SAFETY_SECONDS)
+        if interrupted in ready:
+            self._interruptions.recv(4096)
+        if heard not in ready:
+            return False
+        return bool(list(self._connection.notifies(timeout=0)))
+
+    def interrupt(self) -> None:
+        with suppress(BlockingIOError):  # full: it will end anyway
+            self._interrupter.send(b"!")
 
     def close(self) -> None:
         self._connection.close()
+        self._interruptions.close()
+        self._interrupter.close()
 
 
 @dataclass(eq=False)
@@ -96,6 +117,7 @@ class Watcher:
         self._fresh = threading.Event()
         self._stopped = threading.Event()
         self.waiting = 0
+        self._following: ChangeSource | None = None
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._thread.start()
 
@@ -113,7 +135,7 @@ class Watcher:
     def release(self) -> None:
         """Wake everybody and let nobody wait any more."""
         self._stopped.set()
-        self._wanted.set()
+        self._look_up()
         with self._lock:
             waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
         for waiter in waiters:
@@ -138,7 +160,7 @@ class Watcher:
             self._waiters[job_id].add(waiter)
         self.waiting += 1
         self._fresh.set()
-        self._wanted.set()
+        self._look_up()
         try:
             return await asyncio.wait_for(waiter.future, timeout)
         except TimeoutError:
@@ -150,6 +172,13 @@ class Watcher:
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 
+    def _look_up(self) -> None:
+        """Make the watcher's thread notice what has just been set."""
+        self._wanted.set()
+        with self._lock:
+            if self._following is not None:
+                self._following.interrupt()
+
     def _run(self) -> None:
         lost = False
         while not self._stopped.is_set():
@@ -157,6 +186,8 @@ class Watcher:
             try:
                 source = self._source()
                 lost = False
+                with self._lock:
+                    self._following = source
                 self._follow(source)
             except Exception as error:  # a dead watcher would leave everybody waiting
                 if not lost:
@@ -165,6 +196,8 @@ class Watcher:
                 self._stopped.wait(RETRY_SECONDS)
             finally:
                 if source is not None:
+                    with self._lock:
+                        self._following = None
                     source.close()
 
     def _source(self) -> ChangeSource:

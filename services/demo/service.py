@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 START_SECONDS = 180
@@ -44,10 +45,18 @@ class Client:
             parts.append(f"--{boundary}\r\n{head}\r\nContent-Type: image/jpeg\r\n\r\n".encode())
             parts.append(data + b"\r\n")
         body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Prefer": "wait=60",
-        }
+        return self._post(path, body, f"multipart/form-data; boundary={boundary}")
+
+    def post_file(self, path: str, data: bytes, media_type: str, **fields: str) -> Json:
+        """Post a file as the body, with fields in the query, and wait for the job."""
+        return self._post(f"{path}?{urlencode(fields)}", data, media_type)
+
+    def post_json(self, path: str, document: Json) -> Json:
+        """Post a document and wait for the job."""
+        return self._post(path, json.dumps(document).encode(), "application/json")
+
+    def _post(self, path: str, body: bytes, media_type: str) -> Json:
+        headers = {"Content-Type": media_type, "Prefer": "wait=60"}
         request = Request(self._url + path, body, headers)  # noqa: S310 - our own service
         try:
             with urlopen(request, timeout=90) as answer:  # noqa: S310

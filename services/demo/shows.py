@@ -5,10 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageEnhance
+
+from services.demo.drawn import WEARING, drawn_archive
 from services.demo.photos import encoded, group, masked_portrait, portrait
 from services.demo.service import Client
 
 OUTPUT = Path("demo-output")
+FACE = (160, 50, 290, 200)  # in the portrait
 Json = dict[str, Any]
 
 
@@ -85,9 +89,126 @@ def show_defend(client: Client) -> bool:
         print(f"  before: {_said(face['before'])}")
         for step in face["steps"]:
             print(f"  after {step['defense']}: {_said(step)}")
-        print(f"  verdict: {face['verdict']}, squeezing score {face['squeezing_score']}")
+        alarm = {True: "suspicious", False: "not suspicious", None: "no threshold"}
+        print(
+            f"  verdict: {face['verdict']}, squeezing score {face['squeezing_score']}: "
+            f"{alarm[face['squeezing_suspicious']]}"
+        )
     print(f"  -> {_save(client, job, image['report'], 'defend.png')}")
     return all(face["steps"][-1]["label"] == "with_mask" for face in image["faces"])
+
+
+def show_encrypt(client: Client) -> bool:
+    """Cloak the portrait; whether it came back verified, and less like itself."""
+    job = client.post_photos("/v1/jobs/encrypt", {"bare.jpg": encoded(portrait())}, preset="high")
+    if job["state"] != "succeeded":
+        print(json.dumps(job, indent=2))
+        return False
+    result = job["result"]
+    (image,) = result["images"]
+    (face,) = image["faces"]
+    for similar in face["similarities"]:
+        print(
+            f"  {similar['recognizer']} ({similar['role']}): similarity {similar['before']:.2f} -> "
+            f"{similar['after']:.2f}, after JPEG {similar['after_jpeg']:.2f}"
+        )
+    print(f"  verdict: {face['verdict']}, SSIM of the face {face['ssim']:.3f}")
+    print(f"  -> {_save(client, job, image['photo'], 'encrypt.jpg')}")
+    print(f"  -> {_save(client, job, image['report'], 'encrypt-report.png')}")
+    judged = [one for one in face["similarities"] if one["role"] == "judge"]
+    return bool(judged) and all(one["after"] < one["before"] - 0.2 for one in judged)
+
+
+def show_evaluate(client: Client) -> bool:
+    """Judge the default classifier on two faces, clean and attacked through a defense."""
+    job = client.post_photos(
+        "/v1/jobs/evaluate",
+        {
+            "bare.jpg": encoded(portrait().crop(FACE)),
+            "masked.jpg": encoded(masked_portrait().crop(FACE)),
+        },
+        labels=json.dumps(["without_mask", "with_mask"]),
+        attacks=json.dumps([{"name": "fgsm", "eps": 8}, {"name": "pgd", "eps": 8}]),
+        defenses=json.dumps([[{"name": "jpeg"}]]),
+    )
+    if job["state"] != "succeeded":
+        print(json.dumps(job, indent=2))
+        return False
+    result = job["result"]
+    clean = result["reports"][0]["accuracy"]
+    print(f"  clean: {clean['successes']} of {clean['total']} right")
+    for row in result["rows"]:
+        held, total = row["robust_accuracy"]["successes"], row["robust_accuracy"]["total"]
+        print(f"  {row['attack']}, defense {row['defense']}: {held} of {total} still right")
+    print(f"  -> {_save(client, job, result['table'], 'evaluate.png')}")
+    return bool(clean["successes"] == clean["total"])
+
+
+def show_generate_mask(client: Client) -> bool:
+    """Design a mask for one person; whether it hides that person better than a plain one."""
+    photos = {
+        f"{light:.1f} {turn}.jpg": encoded(
+            ImageEnhance.Brightness(portrait().rotate(turn)).enhance(light)
+        )
+        for light in (0.85, 1.0, 1.1)
+        for turn in (0, 5)
+    }
+    job = client.post_photos(
+        "/v1/jobs/generate-mask",
+        photos,
+        hyperparameters=json.dumps({"epochs": 60, "max_lr": 0.01}),
+        designs="4",
+    )
+    if job["state"] != "succeeded":
+        print(json.dumps(job, indent=2))
+        return False
+    result = job["result"]
+    seen: dict[str, dict[str, float]] = {}
+    for row in result["figures"]:
+        seen.setdefault(f"{row['recognizer']} ({row['role']})", {})[row["wearing"]] = row[
+            "similarity"
+        ]
+    for name, wearing in seen.items():
+        said = ", ".join(f"{what} {similarity:.2f}" for what, similarity in wearing.items())
+        print(f"  similarity to the bare face, {name}: {said}")
+    print(f"  {result['tested']}; {result['designs'][0]['width_mm']:.0f} mm wide")
+    print(f"  -> {_save(client, job, result['worn'], 'generate-mask-worn.png')}")
+    print(f"  -> {_save(client, job, result['designs'][0]['page'], 'generate-mask.pdf')}")
+    searched = next(wearing for name, wearing in seen.items() if "surrogate" in name)
+    return searched["ours"] < searched["plain blue"]
+
+
+def show_train(client: Client) -> bool:
+    """Train on uploaded drawn faces in three classes; whether the model knows new ones."""
+    archive = drawn_archive(tuple(WEARING), each=60)
+    job = client.post_file("/v1/datasets", archive, "application/zip", name="drawn faces")
+    if job["state"] != "succeeded":
+        print(json.dumps(job, indent=2))
+        return False
+    job = client.post_json(
+        "/v1/jobs/train",
+        {
+            "datasets": [job["result"]["dataset"]],
+            "model_id": "drawn",
+            "task": "mask3",
+            "architecture": "cnn",
+            "hyperparameters": {"epochs": 20, "batch_size": 24, "max_lr": 0.002},
+        },
+    )
+    if job["state"] != "succeeded":
+        print(json.dumps(job, indent=2))
+        return False
+    result = job["result"]
+    test = result["test"]["accuracy"]
+    print(f"  {sum(result['data']['training'].values())} drawn faces to learn from")
+    print(
+        f"  test: {test['right']} of {test['total']} right, "
+        f"{test['rate']:.1%} [{test['low']:.1%}, {test['high']:.1%}], best epoch "
+        f"{result['best_epoch']} of {len(result['epochs'])}, {result['timing']['total']:.0f} s"
+    )
+    print(f"  {result['how_to_use']}")
+    print(f"  -> {_save(client, job, result['curves'], 'train.png')}")
+    return bool(test["rate"] > 0.7)
 
 
 def _said(labeled: Json) -> str:
@@ -105,4 +226,8 @@ SHOWS: Mapping[str, Callable[[Client], bool]] = {
     "attack": show_attack,
     "classify": show_classify,
     "defend": show_defend,
+    "encrypt": show_encrypt,
+    "evaluate": show_evaluate,
+    "generate-mask": show_generate_mask,
+    "train": show_train,
 }

@@ -79,10 +79,11 @@ class Keeper:
         """Delete what is past its time."""
         jobs = self._keeping.expire_jobs()
         images = self._keeping.expire_images()
+        datasets = self._keeping.expire_datasets()
         self._keeping.expire_idempotency_keys()
         self._keeping.forget_tombstones(older_than_seconds=TOMBSTONE_SECONDS)
-        if jobs or images:
-            logger.info("expired %d jobs and %d images", jobs, images)
+        if jobs or images or datasets:
+            logger.info("expired %d jobs, %d images, %d data sets", jobs, images, datasets)
 
     def sweep(self) -> None:
         """Empty the prefixes of deleted jobs and images, and of losing attempts."""

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import db_now
-from shared.db.queries import CHECKPOINTS, Queries, job_prefix
+from shared.db.queries import CHECKPOINTS, COUNTED, Queries, job_prefix
 from shared.db.tables import HELD_STATES, Artifact, Checkpoint, Event, Job
 from shared.problems import Problem
 
@@ -73,7 +73,6 @@ class ClaimQueries(Queries):
         ids = session.scalars(free).all()
         if not ids:
             return []
-        now = self._now(session)
         jobs = session.scalars(
             update(Job)
             .where(Job.id.in_(ids), Job.state == "queued")
@@ -81,18 +80,17 @@ class ClaimQueries(Queries):
                 state="running",
                 owner=owner,
                 fence=Job.fence + 1,
-                claimed_at=now,
-                lease_expires_at=now + lease_seconds,
+                claimed_at=db_now(),
+                started_at=func.coalesce(Job.started_at, db_now()),
+                lease_expires_at=db_now() + lease_seconds,
+                **COUNTED,
             )
             .returning(Job)
             .execution_options(synchronize_session=False, populate_existing=True)
         ).all()
         for job in jobs:
-            if job.started_at is None:
-                job.started_at = now
-            session.flush()
             data = {"state": "running", "attempt": job.fence}
-            job.event_seq = self._event(session, job, "running", data)
+            self._event(session, job, "running", data, seq=job.event_seq)
         return sorted(jobs, key=lambda job: (job.queued_at, job.id))
 
     def renew(
@@ -116,10 +114,10 @@ class ClaimQueries(Queries):
     def progress(self, job_id: str, fence: int, data: dict[str, Any]) -> str | None:
         """Record progress and an event; returns the job's state, ``None`` when not held."""
         with self._write() as session:
-            job = self._update_held(session, job_id, fence, progress=data)
+            job = self._update_held(session, job_id, fence, progress=data, **COUNTED)
             if job is None:
                 return None
-            seq = self._event(session, job, "progress", data)
+            seq = self._event(session, job, "progress", data, seq=job.event_seq)
             if seq % 100 == 0:
                 session.execute(
                     delete(Event).where(
@@ -133,10 +131,10 @@ class ClaimQueries(Queries):
     def event(self, job_id: str, fence: int, kind: str, data: dict[str, Any]) -> bool:
         """Record an event of the job's own making; false when not held."""
         with self._write() as session:
-            job = self._update_held(session, job_id, fence, owner=Job.owner)
+            job = self._update_held(session, job_id, fence, **COUNTED)
             if job is None:
                 return False
-            self._event(session, job, kind, data)
+            self._event(session, job, kind, data, seq=job.event_seq)
             return True
 
     def finish(
@@ -152,7 +150,6 @@ class ClaimQueries(Queries):
     ) -> bool:
         """End a job in one transaction; false when it is not held, and then nothing changed."""
         with self._write() as session:
-            now = self._now(session)
             document = problem.document() if problem else None
             job = self._update_held(
                 session,
@@ -161,9 +158,10 @@ class ClaimQueries(Queries):
                 state=state,
                 result=result,
                 problem=document,
-                finished_at=now,
+                finished_at=db_now(),
                 lease_expires_at=None,
-                expires_at=now + retention_seconds,
+                expires_at=db_now() + retention_seconds,
+                **COUNTED,
             )
             if job is None:
                 return False
@@ -172,13 +170,15 @@ class ClaimQueries(Queries):
                     job_id=job_id,
                     tenant_id=job.tenant_id,
                     position=position,
-                    created_at=now,
+                    created_at=job.finished_at,
                     **vars(artifact),
                 )
                 for position, artifact in enumerate(artifacts)
             )
             self._sweep_attempts(session, job, keep=bool(artifacts))
-            self._event(session, job, state, {"state": state, "problem": document})
+            self._sweep_upload(session, job)
+            data = {"state": state, "problem": document}
+            self._event(session, job, state, data, seq=job.event_seq)
             return True
 
     def _sweep_attempts(self, session: Session, job: Job, *, keep: bool) -> None:
@@ -204,6 +204,7 @@ class ClaimQueries(Queries):
             if job.state == "cancelling":
                 job.state, job.finished_at = "cancelled", now
                 self._sweep_attempts(session, job, keep=False)
+                self._sweep_upload(session, job)
             else:
                 requeue(job, now=now, ring_at=now + ring_again_seconds)
             session.flush()

@@ -1,14 +1,14 @@
 """Queries of the client's side: create, read, list, cancel, purge."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.images import NewImage, image_row, keep_bytes
 from shared.db.queries import Queries
-from shared.db.tables import Artifact, Event, IdempotencyKey, Image, Job, JobImage
+from shared.db.tables import Artifact, Dataset, Event, IdempotencyKey, Image, Job, JobImage, Sweep
 from shared.problems import Problem
 from shared.specs import JobSpec
 
@@ -23,6 +23,7 @@ class NewJob:
     images: Sequence[NewImage] = ()
     idempotency_key: str | None = None
     fingerprint: str = ""
+    sweep_id: int | None = None  # of its upload, announced before it was stored
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class JobQueries(Queries):
     ) -> tuple[Job, bool]:
         """Commit a queued job; returns it and whether it is new.
 
-        Raises the problems ``queue-full``, ``unknown-image`` and ``idempotency-key-reused``.
+        Raises the problems ``queue-full``, ``unknown-image``, ``unknown-dataset`` and
+        ``idempotency-key-reused``.
         A repeated idempotency key with the same fingerprint returns the first job.
         """
         with self._write() as session:
@@ -62,8 +64,14 @@ class JobQueries(Queries):
                 for image in new.images
             )
             keep_bytes(session, new.images)
+            if new.sweep_id is not None:
+                session.execute(delete(Sweep).where(Sweep.id == new.sweep_id))
             session.flush()
-            self._refuse_unknown_images(session, new, now)
+            wanted = set(new.spec.image_ids)
+            self._refuse_unknown_images(
+                session, new.tenant_id, new.spec, wanted, now, job_id=new.id
+            )
+            self._refuse_unknown_datasets(session, new.tenant_id, new.spec, now)
             job = _job_row(new, now=now, expires_at=now + retention_seconds)
             job.ring_at = now + ring_again_seconds
             session.add(job)
@@ -74,8 +82,19 @@ class JobQueries(Queries):
                 )
                 for position, image_id in enumerate(new.spec.image_ids)
             )
-            job.event_seq = self._event(session, job, "queued", {"state": "queued"})
+            self._event(session, job, "queued", {"state": "queued"}, seq=job.event_seq)
             return job, True
+
+    def refuse_unknown(self, tenant_id: str, spec: JobSpec, *, own: Container[str] = ()) -> None:
+        """Raise what ``create`` would raise of the images and data sets that a spec names.
+
+        ``own`` are images that come with the request.
+        """
+        with self._read() as session:
+            now = self._now(session)
+            wanted = [image_id for image_id in spec.image_ids if image_id not in own]
+            self._refuse_unknown_images(session, tenant_id, spec, set(wanted), now)
+            self._refuse_unknown_datasets(session, tenant_id, spec, now)
 
     def _earlier(self, session: Session, new: NewJob, *, expires_at: float) -> Job | None:
         is_new = self._insert_if_new(
@@ -105,16 +124,24 @@ class JobQueries(Queries):
             problem = Problem("queue-full", detail, limit=max_queued)
             raise problem.with_headers(Retry_After="5")
 
-    def _refuse_unknown_images(self, session: Session, new: NewJob, now: float) -> None:
-        wanted = set(new.spec.image_ids)
+    def _refuse_unknown_images(
+        self,
+        session: Session,
+        tenant_id: str,
+        spec: JobSpec,
+        wanted: set[str],
+        now: float,
+        *,
+        job_id: str | None = None,
+    ) -> None:
         # Locked, so that none of them can be deleted before this job is seen to read it.
         found = session.scalars(
             select(Image.id)
             .where(
                 Image.id.in_(wanted),
-                Image.tenant_id == new.tenant_id,
+                Image.tenant_id == tenant_id,
                 Image.expires_at > now,
-                or_(Image.job_id.is_(None), Image.job_id == new.id),
+                or_(Image.job_id.is_(None), Image.job_id == job_id),
             )
             .with_for_update(read=True)
         )
@@ -122,10 +149,29 @@ class JobQueries(Queries):
         if missing:
             errors = [
                 {"pointer": f"/images/{position}", "detail": f"no such image: {image_id}"}
-                for position, image_id in enumerate(new.spec.image_ids)
+                for position, image_id in enumerate(spec.image_ids)
                 if image_id in missing
             ]
             raise Problem("unknown-image", "The job names images that do not exist.", errors=errors)
+
+    def _refuse_unknown_datasets(
+        self, session: Session, tenant_id: str, spec: JobSpec, now: float
+    ) -> None:
+        wanted = set(spec.dataset_ids)
+        if not wanted:
+            return
+        found = session.scalars(
+            select(Dataset.id)
+            .where(
+                Dataset.id.in_(wanted),
+                Dataset.tenant_id == tenant_id,
+                or_(Dataset.expires_at.is_(None), Dataset.expires_at > now),
+            )
+            .with_for_update(read=True)
+        )
+        missing = sorted(wanted - set(found))
+        if missing:
+            raise Problem("unknown-dataset", f"There is no data set {', '.join(missing)}.")
 
     def get(self, tenant_id: str, job_id: str) -> Job | None:
         """Return the job, or ``None`` for a missing, deleted or foreign one."""
@@ -227,6 +273,7 @@ class JobQueries(Queries):
                 raise Problem("job-finished", f"The job is {job.state} already.", state=job.state)
             if job.state == "queued":
                 job.state, job.finished_at = "cancelled", self._now(session)
+                self._sweep_upload(session, job)
             else:
                 job.state = "cancelling"
             session.flush()
@@ -289,7 +336,7 @@ def _job_row(new: NewJob, *, now: float, expires_at: float) -> Job:
         ring_at=now,
         rings=0,
         expires_at=expires_at,
-        event_seq=0,
+        event_seq=1,  # of the event that its creation adds
         fence=0,
         losses=0,
         run_seconds=0.0,

@@ -1,17 +1,19 @@
 """Queries of the keeper: ring again, reap, expire, sweep."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import delete, exists, select
 
 from shared.db.claims import requeue
 from shared.db.engine import db_now
-from shared.db.queries import Queries, image_prefix, job_prefix
+from shared.db.queries import Queries, dataset_prefix, image_prefix, job_prefix
 from shared.db.tables import (
     FINAL_STATES,
     HELD_STATES,
     LIVE_STATES,
     Checkpoint,
+    Dataset,
     IdempotencyKey,
     Image,
     Job,
@@ -19,6 +21,7 @@ from shared.db.tables import (
     Sweep,
 )
 from shared.problems import Problem
+from shared.specs import JobSpec
 
 LONGEST_BACKOFF_SECONDS = 60.0
 ROUND = 200
@@ -144,6 +147,25 @@ class KeeperQueries(Queries):
                 self._sweep(session, image.tenant_id, image_prefix(image.tenant_id, image.id))
             return len(past)
 
+    def expire_datasets(self) -> int:
+        """Delete data sets past their time; a live job that reads one keeps it a while longer."""
+        with self._write() as session:
+            past = session.scalars(
+                select(Dataset)
+                .where(Dataset.expires_at < self._now(session))
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            gone = 0
+            for dataset in past:
+                dataset_id, tenant_id = dataset.id, dataset.tenant_id
+                if self._live_job_that(session, tenant_id, partial(_reads_dataset, dataset_id)):
+                    continue
+                session.delete(dataset)
+                self._sweep(session, tenant_id, dataset_prefix(tenant_id, dataset_id))
+                gone += 1
+            return gone
+
     def expire_idempotency_keys(self) -> int:
         """Forget idempotency keys past their time."""
         with self._write() as session:
@@ -177,3 +199,7 @@ class KeeperQueries(Queries):
                 session.delete(row)
                 return
             row.last, row.due_at = True, self._now(session) + again_after_seconds
+
+
+def _reads_dataset(dataset_id: str, spec: JobSpec) -> bool:
+    return dataset_id in spec.dataset_ids

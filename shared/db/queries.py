@@ -1,16 +1,17 @@
 """What all groups of queries share: one transaction a call, events, wiping."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.db.engine import db_now, reading
 from shared.db.tables import (
+    LIVE_STATES,
     Artifact,
     Base,
     Checkpoint,
@@ -21,9 +22,12 @@ from shared.db.tables import (
     JobImage,
     Sweep,
 )
+from shared.specs import SPECS, JobSpec, parse_spec
 
 CHANNEL = "bauta_jobs"
 CHECKPOINTS = "checkpoints"
+UPLOAD_FILE = "file"
+COUNTED: dict[str, Any] = {"event_seq": Job.event_seq + 1}
 
 
 def new_id(prefix: str) -> str:
@@ -40,6 +44,24 @@ def job_prefix(tenant_id: str, job_id: str, fence: int | None = None) -> str:
 def image_prefix(tenant_id: str, image_id: str) -> str:
     """Return where an image keeps its object, with a trailing slash."""
     return f"{tenant_id}/images/{image_id}/"
+
+
+def upload_prefix(tenant_id: str, job_id: str) -> str:
+    """Return where the file lies that a job was created with, with a trailing slash."""
+    return f"{job_prefix(tenant_id, job_id)}upload/"
+
+
+def dataset_prefix(tenant_id: str, dataset_id: str) -> str:
+    """Return where a data set keeps its objects, with a trailing slash."""
+    return f"{tenant_id}/datasets/{dataset_id}/"
+
+
+def model_prefix(tenant_id: str, weights_id: str) -> str:
+    """Return where a model keeps its weights, with a trailing slash.
+
+    ``weights_id`` is fresh for every upload: a model's name may be used again after its deletion.
+    """
+    return f"{tenant_id}/models/{weights_id}/"
 
 
 class Queries:
@@ -70,31 +92,72 @@ class Queries:
             session.execute(statement.returning(*table.__table__.primary_key)).first() is not None
         )
 
-    def _event(self, session: Session, job: Job, kind: str, data: dict[str, Any]) -> int:
-        """Add an event to a job whose row this transaction has already updated."""
-        seq = session.execute(
-            update(Job)
-            .where(Job.id == job.id)
-            .values(event_seq=Job.event_seq + 1)
-            .returning(Job.event_seq)
-            .execution_options(synchronize_session=False)
-        ).scalar_one()
-        session.add(
-            Event(
-                job_id=job.id,
-                seq=seq,
-                tenant_id=job.tenant_id,
-                type=kind,
-                data=data,
-                created_at=self._now(session),
-            )
+    def _event(
+        self,
+        session: Session,
+        job: Job,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        seq: int | None = None,
+    ) -> int:
+        """Add an event to a job whose row this transaction has already updated.
+
+        ``seq`` is its number where that update has counted it already (``COUNTED``).
+        """
+        if seq is None:
+            seq = session.execute(
+                update(Job)
+                .where(Job.id == job.id)
+                .values(**COUNTED)
+                .returning(Job.event_seq)
+                .execution_options(synchronize_session=False)
+            ).scalar_one()
+        row = insert(Event).values(
+            job_id=job.id,
+            seq=seq,
+            tenant_id=job.tenant_id,
+            type=kind,
+            data=data,
+            created_at=db_now(),
         )
         if self._postgres:
-            session.execute(select(func.pg_notify(CHANNEL, job.id)))
+            # In the same round trip; who listens hears it when the transaction commits.
+            row = row.returning(func.pg_notify(CHANNEL, job.id))
+        session.execute(row)
         return seq
 
     def _sweep(self, session: Session, tenant_id: str, prefix: str) -> None:
         session.add(Sweep(tenant_id=tenant_id, prefix=prefix, due_at=self._now(session)))
+
+    def _sweep_upload(self, session: Session, job: Job) -> None:
+        """Delete the file that an ended job was created with."""
+        spec = SPECS.get(job.kind)
+        if spec is not None and spec.endpoint is not None:
+            self._sweep(session, job.tenant_id, upload_prefix(job.tenant_id, job.id))
+
+    def announce_prefix(self, tenant_id: str, prefix: str, *, within_seconds: float) -> int:
+        """Let the keeper empty a prefix unless a row for it is committed in time.
+
+        Called before bytes are stored: whatever dies in between, nothing stays behind. Returns the
+        sweep's id, which the commit of the row calls off.
+        """
+        with self._write() as session:
+            due_at = self._now(session) + within_seconds
+            sweep = Sweep(tenant_id=tenant_id, prefix=prefix, due_at=due_at)
+            session.add(sweep)
+            session.flush()
+            return sweep.id
+
+    def _live_job_that(
+        self, session: Session, tenant_id: str, reads: Callable[[JobSpec], bool]
+    ) -> str | None:
+        """Return the id of a live job whose spec ``reads`` says yes to."""
+        live = select(Job).where(Job.tenant_id == tenant_id, Job.state.in_(LIVE_STATES))
+        for job in session.scalars(live):
+            if job.spec is not None and reads(parse_spec(job.spec)):
+                return job.id
+        return None
 
     def _wipe(self, session: Session, job: Job, *, state: str, deleted: bool) -> None:
         """Leave a tombstone without personal data; the objects go by sweeps."""

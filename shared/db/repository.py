@@ -3,11 +3,13 @@
 from sqlalchemy import Engine, text
 
 from shared.db.claims import ClaimQueries
+from shared.db.datasets import DatasetQueries
 from shared.db.engine import reading
 from shared.db.images import ImageQueries
 from shared.db.jobs import JobQueries
 from shared.db.keeping import KeeperQueries
 from shared.db.keys import KeyQueries
+from shared.db.models import ModelQueries
 
 
 class Repository:
@@ -20,6 +22,8 @@ class Repository:
         self.keeping = KeeperQueries(engine)
         self.images = ImageQueries(engine)
         self.keys = KeyQueries(engine)
+        self.models = ModelQueries(engine)
+        self.datasets = DatasetQueries(engine)
 
     def check(self) -> None:
         """Raise when the database does not answer."""

@@ -148,6 +148,45 @@ class Checkpoint(Base):
     created_at: Mapped[float]
 
 
+class Model(Base):
+    """A model that a tenant trained or uploaded; the shipped ones and the operator's are files."""
+
+    __tablename__ = "models"
+
+    tenant_id: Mapped[str] = mapped_column(TENANT, primary_key=True)
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    task: Mapped[str] = mapped_column(String(40))
+    default: Mapped[bool] = mapped_column(default=False, comment="serves its task for its tenant")
+    card: Mapped[dict[str, Any]] = mapped_column(DOCUMENT)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    object_key: Mapped[str] = mapped_column(String(300))
+    job_id: Mapped[str | None] = mapped_column(ID, comment="that made it")
+    created_at: Mapped[float]
+
+
+class Dataset(Base):
+    """A data set: one pack of images in the object store. Its card lists every image."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(TENANT)
+    name: Mapped[str] = mapped_column(String(200))
+    layout: Mapped[str] = mapped_column(String(40))
+    classes: Mapped[list[str]] = mapped_column(DOCUMENT)
+    summary: Mapped[dict[str, Any]] = mapped_column(DOCUMENT, comment="counts, duplicates, …")
+    images: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    object_key: Mapped[str] = mapped_column(String(300), comment="of the pack")
+    job_id: Mapped[str | None] = mapped_column(ID, comment="that made it")
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None] = mapped_column(Double, index=True)
+
+    __table_args__ = (Index("ix_datasets_listing", "tenant_id", "created_at", "id"),)
+
+
 class IdempotencyKey(Base):
     """A key that a client gave a request, so that its repetition creates nothing new."""
 

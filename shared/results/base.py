@@ -37,4 +37,7 @@ class JobResult(ResultPart):
     versions: dict[str, str]
     timing: Timing
     main_artifact: str | None = Field(default=None, description="the artifact to look at first")
+    verdict: str | None = Field(
+        default=None, description="the whole job's, where there is one; in `Bauta-Verdict`, too"
+    )
     warnings: tuple[str, ...] = ()

@@ -1,13 +1,15 @@
 """``attack``: how little it takes to change a face's label."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.specs.base import Queue
+from shared.specs.base import Box, ImageId, Queue
+from shared.specs.data import DataSample
 from shared.specs.faces import FacesSpec
 
 INTERACTIVE_IMAGES = 4
+DATA_SECONDS = 24 * 3600.0
 Eps = Annotated[float, Field(gt=0, le=255, description="bound, in units of 1/255")]
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 Queries = Annotated[int, Field(ge=1, le=1_000_000, description="most images shown to the model")]
@@ -168,7 +170,7 @@ AnyAttack = Annotated[
 
 
 class AttackSpec(FacesSpec):
-    """Change each face until the classifier errs, at the classifier's own resolution."""
+    """Change each face until the classifier errs, in its crop or in the photo itself."""
 
     summary: ClassVar[str] = "Change faces as little as it takes to change their labels"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
@@ -184,24 +186,75 @@ class AttackSpec(FacesSpec):
             "attack": {"name": "pgd", "eps": 4, "steps": 20},
             "target": "with_mask",
         },
+        {
+            "kind": "attack",
+            "images": ["img_0123456789abcdef01234567"],
+            "attack": {"name": "pgd", "eps": 8},
+            "at": "photo",
+        },
+        {
+            "kind": "attack",
+            "data": {"dataset": "ds_0123456789abcdef01234567", "sample": 200},
+            "attack": {"name": "square", "eps": 8},
+        },
     ]
 
     kind: Literal["attack"] = "attack"
+    images: tuple[ImageId, ...] = Field(
+        default=(),
+        max_length=10_000,
+        description="ids of uploaded images; files sent in the same multipart call are added",
+    )
+    data: DataSample | None = Field(
+        default=None, description="or a sample of a data set, with its own boxes and labels"
+    )
     attack: AnyAttack = PGD()
+    at: Literal["model", "photo"] = Field(
+        default="model",
+        description=(
+            "`model`: each face's crop at the classifier's resolution; `photo`: the photo at its "
+            "own size, so that the delivered photo fools the whole service, face finder included"
+        ),
+    )
     label: str | None = Field(
         default=None,
         max_length=100,
-        description="the faces' true label; default: what the classifier says of each",
+        description=(
+            "the faces' true label; default: the data set's, and for uploaded images what the "
+            "classifier says of each"
+        ),
     )
     target: str | None = Field(
         default=None, max_length=100, description="the label to reach; default: any other"
     )
+    region: Literal["image", "face", "mask"] | Box = Field(
+        default="image",
+        description=(
+            "where pixels may change: the whole crop, the face's box, its lower part where a mask "
+            "sits, or a box in pixels of the photo"
+        ),
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if (self.data is None) == (not self.images):
+            raise ValueError("give `images`, or `data`: one of the two")
+        if self.data is not None and (self.faces != "auto" or self.label is not None):
+            raise ValueError("a data set has boxes and labels of its own: no `faces`, no `label`")
+        if self.target is not None and self.target == self.label:
+            raise ValueError("`target` is the faces' own label: name another")
+        return self
+
+    @property
+    def dataset_ids(self) -> tuple[str, ...]:
+        return () if self.data is None else (self.data.dataset,)
 
     @property
     def queue(self) -> Queue:
-        return "interactive" if len(self.images) <= INTERACTIVE_IMAGES else "batch"
+        few = self.data is None and len(self.images) <= INTERACTIVE_IMAGES
+        return "interactive" if few else "batch"
 
     @property
     def timeout_seconds(self) -> float:
-        return 600.0 + 300.0 * len(self.images)
+        return DATA_SECONDS if self.data else 600.0 + 300.0 * len(self.images)

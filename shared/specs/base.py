@@ -27,12 +27,24 @@ class JobSpec(BaseModel):
     spec_version: ClassVar[int] = 1
     summary: ClassVar[str]
     spec_examples: ClassVar[list[dict[str, Any]]] = []
+    # Where such jobs are created with the file they work on, if not by ``POST /v1/jobs/{kind}``.
+    endpoint: ClassVar[str | None] = None
 
     kind: str
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """The uploaded images that the job reads."""
+        return ()
+
+    @property
+    def dataset_ids(self) -> tuple[str, ...]:
+        """The data sets that the job reads."""
+        return ()
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """The models that the job names, shipped ones too."""
         return ()
 
     @property

@@ -7,6 +7,8 @@ from pydantic import Field
 from shared.specs.base import Queue
 from shared.specs.faces import INTERACTIVE_IMAGES, FacesSpec
 
+BATCHED_IMAGES = 4
+
 
 class ClassifySpec(FacesSpec):
     """Find faces and tell for each whether it wears a mask."""
@@ -31,8 +33,8 @@ class ClassifySpec(FacesSpec):
 
     @property
     def batch_key(self) -> str | None:
-        if len(self.images) > INTERACTIVE_IMAGES:
-            return None
+        if len(self.images) > BATCHED_IMAGES:
+            return None  # a batch by itself: joined, it would only keep others waiting
         return f"classify:{self.model or ''}"
 
     @property

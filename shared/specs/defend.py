@@ -1,8 +1,9 @@
 """``defend``: what defenses make of photos, and of their labels."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.specs.base import Queue
 from shared.specs.faces import FacesSpec
@@ -85,6 +86,20 @@ class Noise(Step):
     sigma: float = Field(default=0.12, gt=0, le=1)
 
 
+class Smoothing(Step):
+    """Randomized smoothing: the most frequent label under noise, with a certified radius."""
+
+    name: Literal["smoothing"] = "smoothing"
+    sigma: float = Field(default=0.12, gt=0, le=1, description="of the noise, in the range [0, 1]")
+    alpha: float = Field(
+        default=0.001, ge=1e-6, le=0.1, description="risk that a label or a radius is wrong"
+    )
+    selection: int = Field(default=100, ge=10, le=10_000, description="draws to choose a label by")
+    samples: int = Field(
+        default=1000, ge=20, le=100_000, description="further draws to certify it by"
+    )
+
+
 AnyStep = Annotated[
     SeamCarving
     | Median
@@ -94,9 +109,16 @@ AnyStep = Annotated[
     | TotalVariation
     | PixelRepair
     | PatchDenoiser
-    | Noise,
+    | Noise
+    | Smoothing,
     Field(discriminator="name"),
 ]
+
+
+def check_order(steps: Sequence[Step]) -> None:
+    """Raise ``ValueError`` where randomized smoothing is not the last step."""
+    if any(isinstance(step, Smoothing) for step in steps[:-1]):
+        raise ValueError("`smoothing` must be the last step: no picture leaves it")
 
 
 class DefendSpec(FacesSpec):
@@ -114,6 +136,11 @@ class DefendSpec(FacesSpec):
             "images": ["img_0123456789abcdef01234567"],
             "defenses": [{"name": "pixel_repair", "pixels": 3}, {"name": "median", "size": 3}],
         },
+        {
+            "kind": "defend",
+            "images": ["img_0123456789abcdef01234567"],
+            "defenses": [{"name": "smoothing", "sigma": 0.25}],
+        },
     ]
 
     kind: Literal["defend"] = "defend"
@@ -121,7 +148,7 @@ class DefendSpec(FacesSpec):
         default=(PixelRepair(), SeamCarving()),
         min_length=1,
         max_length=8,
-        description="applied in order",
+        description="applied in order; `smoothing` last, if at all",
     )
     cut_size: int | None = Field(
         default=None,
@@ -134,10 +161,16 @@ class DefendSpec(FacesSpec):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of random defenses")
 
+    @model_validator(mode="after")
+    def _smoothing_is_last(self) -> Self:
+        check_order(self.defenses)
+        return self
+
     @property
     def queue(self) -> Queue:
         return "interactive" if len(self.images) <= INTERACTIVE_IMAGES else "batch"
 
     @property
     def timeout_seconds(self) -> float:
-        return 120.0 + 60.0 * len(self.images)
+        draws = sum(s.selection + s.samples for s in self.defenses if isinstance(s, Smoothing))
+        return 120.0 + (60.0 + 0.05 * draws) * len(self.images)

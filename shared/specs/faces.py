@@ -42,6 +42,10 @@ class FacesSpec(ImagesSpec):
         return self
 
     @property
+    def model_ids(self) -> tuple[str, ...]:
+        return (self.model,) if self.model else ()
+
+    @property
     def boxes(self) -> tuple[tuple[Box, ...], ...] | None:
         """The boxes given for each image, or ``None`` where faces are found or whole."""
         if isinstance(self.faces, str):

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from shared.specs import catalog
 from tests.failure.stack import Stack, fresh_name
+from tests.fixtures.process import free_port, wait_until
 from tests.fixtures.s3 import REGION
 from tests.fixtures.servers import PostgresServer, RedisServer, S3Server
 
@@ -64,3 +66,20 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     """Each deployment in turn."""
     found: Stack = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of an API on this stack."""
+    port = free_port()
+    stack.start(("-m", "services.cli", "api", "--port", str(port)))
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=70) as client:
+
+        def answers() -> bool:
+            try:
+                return client.get("/livez").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answers, seconds=60, what="the API")
+        yield client

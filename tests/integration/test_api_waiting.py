@@ -77,7 +77,7 @@ class Api:
         job_id = new_id("job")
         new = NewJob(id=job_id, tenant_id="default", spec=spec)
         repository = self.repository
-        repository.jobs._refuse_unknown_images = lambda *_: None  # type: ignore[method-assign]
+        repository.jobs._refuse_unknown_images = lambda *_, **__: None  # type: ignore[method-assign]
         repository.jobs.create(new, max_queued=100, retention_seconds=3600, ring_again_seconds=60)
         return job_id
 

@@ -1,5 +1,6 @@
 """The command line, as an operator meets it."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -66,3 +67,28 @@ def test_errors_are_sentences(
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_models_are_verified_and_imported(tmp_path: Path) -> None:
+    listed = bauta(tmp_path, "models", "list").stdout
+    assert "mask-mobilenetv3s-112  mask" in listed
+    verified = bauta(tmp_path, "models", "verify")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.count("as its card says") == listed.count("\n")
+
+    weights = ROOT / "services/worker/models/bundled/mask-cnn-32/model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    options = (
+        *("--id", "mine", "--architecture", "cnn", "--input-size", "32"),
+        *("--classes", "with_mask,without_mask"),
+    )
+    wrong = bauta(tmp_path, "models", "import", str(weights), "--sha256", "0" * 64, *options)
+    assert wrong.returncode == 1
+    assert "has SHA-256" in wrong.stderr
+    done = bauta(tmp_path, "models", "import", str(weights), "--sha256", digest, *options)
+    assert done.returncode == 0, done.stderr
+    assert "mine  mask  cnn" in bauta(tmp_path, "models", "list").stdout
+    (tmp_path / "models" / "mine" / "model.safetensors").write_bytes(b"other")
+    torn = bauta(tmp_path, "models", "verify")
+    assert torn.returncode == 1
+    assert "mine" in torn.stderr

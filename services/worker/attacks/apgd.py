@@ -32,6 +32,7 @@ class APGD(Attack):
     loss: LossName = "ce"
     steps: int = 100
     restarts: int = 1
+    early_stop: bool = True
 
     @property
     def total_steps(self) -> int:
@@ -92,7 +93,7 @@ class APGD(Attack):
         if window is not None:
             gradient = self._check(state, gradient, window)
         self._move(ball, state, gradient, first=phase == 0)
-        return margin < 0
+        return (margin < 0) if self.early_stop else torch.zeros_like(margin, dtype=torch.bool)
 
     def _check(self, state: State, gradient: Tensor, window: int) -> Tensor:
         """Halve the step of stalled images and put them back at their best point."""

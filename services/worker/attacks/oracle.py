@@ -12,6 +12,7 @@ from services.worker.models.base import Classifier
 PIXELS_CPU = 2**18
 PIXELS_GPU = 2**26
 SMALLEST_BATCH = 16
+PIXELS_MOST = 2**22  # of a smallest batch: whole photos are shown one by one
 
 LossOfPart = Callable[[Tensor, slice], Tensor]
 
@@ -47,7 +48,8 @@ class Oracle:
         self._bare = type(self._searched) is Classifier
         height, width = example.shape[2:]
         pixels = PIXELS_CPU if self.device.type == "cpu" else PIXELS_GPU
-        self.batch = max(SMALLEST_BATCH, pixels // (height * width))
+        fewest = max(1, min(SMALLEST_BATCH, PIXELS_MOST // (height * width)))
+        self.batch = max(fewest, pixels // (height * width))
 
     def parts(self, count: int) -> Iterator[slice]:
         """Cut ``count`` images into sub-batches; a cancel is noticed before each."""

@@ -1,5 +1,7 @@
 """Attacks a photo at its own size: what the service does to a photo, as a part of the model."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,10 +19,19 @@ class PhotoClassifier(Classifier):
     where it leaves the photo; None takes the whole photo) and resized to the classifier's input,
     bilinear with antialiasing. On photos of whole levels the result is that of the service's 8-bit
     kernel to the last bit; gradients are those of the same resizing without rounding.
+
+    With ``also`` the logits are the mean over those squares, too (expectation over
+    transformations, Athalye et al. 2018): where a face may be found a little off.
     """
 
     def __init__(
-        self, classifier: Classifier, *, height: int, width: int, square: Square | None = None
+        self,
+        classifier: Classifier,
+        *,
+        height: int,
+        width: int,
+        square: Square | None = None,
+        also: Sequence[Square] = (),
     ) -> None:
         super().__init__(
             classifier.network,
@@ -31,17 +42,32 @@ class PhotoClassifier(Classifier):
             std=classifier.std.flatten().tolist(),
         )
         self._size = classifier.input_size
-        self._square = square
+        self._squares: tuple[Square | None, ...] = (square, *also)
         self.train(classifier.training)
         self.to(classifier.mean.device)
 
     def all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the classifier sees in the photos."""
-        return super().all_logits(self.crop(images))
+        seen = [self._seen(images, square) for square in self._squares]
+        if len(seen) == 1:
+            return super().all_logits(seen[0])
+        answers = super().all_logits(torch.cat(seen))
+        return tuple(answer.unflatten(0, (len(seen), len(images))).mean(0) for answer in answers)
 
     def crop(self, images: Tensor) -> Tensor:
-        """Return the classifier's inputs ``(N, 3, h, w)`` in [0, 1]."""
-        crops = self._cut(images)
+        """Return the classifier's inputs ``(N, 3, h, w)`` in [0, 1]: those of the first square."""
+        return self._seen(images, self._squares[0])
+
+    def region(self) -> Region:
+        """Return the pixels of one photo that the classifier looks at in the first square."""
+        height, width = self.input_size
+        if self._squares[0] is None:
+            return Region.whole(1, height, width)
+        x, y, side = self._squares[0]
+        return Region.boxes([(x, y, x + side, y + side)], height=height, width=width)
+
+    def _seen(self, images: Tensor, square: Square | None) -> Tensor:
+        crops = self._cut(images, square)
         if crops.shape[2:] == self._size:
             return crops
         smooth = self._resize(crops)
@@ -51,18 +77,10 @@ class PhotoClassifier(Classifier):
             exact = self._resize(levels).to(smooth.device).float() / 255
         return exact + (smooth - smooth.detach())
 
-    def region(self) -> Region:
-        """Return the pixels of one photo that the classifier looks at."""
-        height, width = self.input_size
-        if self._square is None:
-            return Region.whole(1, height, width)
-        x, y, side = self._square
-        return Region.boxes([(x, y, x + side, y + side)], height=height, width=width)
-
-    def _cut(self, images: Tensor) -> Tensor:
-        if self._square is None:
+    def _cut(self, images: Tensor, square: Square | None) -> Tensor:
+        if square is None:
             return images
-        x, y, side = self._square
+        x, y, side = square
         height, width = images.shape[2:]
         if x >= 0 and y >= 0 and x + side <= width and y + side <= height:
             return images[:, :, y : y + side, x : x + side]

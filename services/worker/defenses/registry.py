@@ -12,6 +12,7 @@ from services.worker.defenses.filters import BitDepth, Jpeg, MedianFilter, NonLo
 from services.worker.defenses.noise import Noise
 from services.worker.defenses.patch_denoiser import PatchDenoiser
 from services.worker.defenses.pixel_repair import PixelRepair
+from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.defenses.total_variation import TotalVariation
 
 _DEFENSES: Mapping[str, type[Defense]] = {
@@ -26,6 +27,7 @@ _DEFENSES: Mapping[str, type[Defense]] = {
         PixelRepair,
         PatchDenoiser,
         Noise,
+        RandomizedSmoothing,
     )
 }
 
@@ -62,7 +64,13 @@ def build_defense(name: str, *, classifier: nn.Module | None = None, **parameter
 def build_chain(
     steps: Sequence[tuple[str, Mapping[str, Any]]], *, classifier: nn.Module | None = None
 ) -> Defense:
-    """Build the defenses ``(name, parameters)`` as one; a single one stands for itself."""
+    """Build the defenses ``(name, parameters)`` as one; a single one stands for itself.
+
+    Raises ``ValueError`` as ``build_defense`` does, for no defense at all, and where randomized
+    smoothing is not the last.
+    """
+    if any(name == RandomizedSmoothing.name for name, _ in steps[:-1]):
+        raise ValueError("smoothing comes last: it is the classifier that it smooths")
     defenses = [
         build_defense(name, classifier=classifier, **parameters) for name, parameters in steps
     ]

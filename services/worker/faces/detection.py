@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.worker.faces.crops import Pixels
-from services.worker.faces.face import Face
+from services.worker.faces.face import Corners, Face
 from services.worker.faces.finder import FINDER, find_faces
 from services.worker.faces.mtcnn import Mtcnn
 from services.worker.faces.network import FaceNetwork
@@ -55,6 +55,11 @@ class FaceDetector:
             if score >= self._threshold and x1 - x0 >= 1 and y1 - y0 >= 1
         ]
         return sorted(faces, key=lambda face: (-face.area, face.box))
+
+    def landmarks(self, image: Pixels, box: Corners) -> NDArray[np.float32]:
+        """Return the five points of the face that somebody drew a box around, ``(5, 2)``."""
+        points, _ = self._mtcnn.inspect(image, np.array([box], dtype=np.float32))
+        return np.asarray(points[0], dtype=np.float32)
 
 
 def fused(proposed: NDArray[np.float32], inspected: NDArray[np.float32]) -> NDArray[np.float32]:

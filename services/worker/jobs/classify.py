@@ -63,10 +63,26 @@ def run(context: JobContext, spec: ClassifySpec) -> ClassifyResult:
 
 
 def run_batch(items: Sequence[Item]) -> list[ClassifyResult | Exception]:
-    """Classify the images of jobs with the same model; one job's bad image ends that job only."""
+    """Classify the images of several jobs; one job's bad image ends that job only.
+
+    Tenants may mean different models by one name, or by none: each model is a pass of its own.
+    """
+    outcomes: dict[int, ClassifyResult | Exception] = {}
+    by_model: dict[tuple[str, str], tuple[LoadedModel, list[int]]] = {}
+    for number, (context, spec) in enumerate(items):
+        try:
+            loaded = mask_model(context, model_id=spec.model)
+        except Problem as problem:
+            outcomes[number] = problem
+            continue
+        by_model.setdefault((loaded.card.id, loaded.card.sha256), (loaded, []))[1].append(number)
+    for loaded, numbers in by_model.values():
+        outcomes |= zip(numbers, _run_pass([items[n] for n in numbers], loaded), strict=True)
+    return [outcomes[number] for number in range(len(items))]
+
+
+def _run_pass(items: Sequence[Item], loaded: LoadedModel) -> list[ClassifyResult | Exception]:
     began = time.monotonic()
-    context, spec = items[0]
-    loaded = mask_model(context.models, context.settings, context.device, model_id=spec.model)
     seconds: Seconds = defaultdict(float)
     jobs = [_Progress(context, spec) for context, spec in items]
     for photos in _chunks(jobs, loaded, seconds):

@@ -3,6 +3,7 @@
 import io
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,9 @@ from services.worker.defenses.pixel_repair import PixelRepair
 from services.worker.defenses.pixels import to_bytes
 from services.worker.defenses.registry import build_defense
 from services.worker.defenses.seam_carving import draw_seams, protect
+from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.defenses.squeezing import SqueezingDetector
+from services.worker.defenses.thresholds import KnownThreshold, known_threshold
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.drawing import Panel, draw_rows
 from services.worker.jobs.locating import Located, as_box, cut, locate
@@ -30,11 +33,14 @@ from services.worker.runtime.context import JobContext
 from shared.results import Timing
 from shared.results.defend import (
     AfterStep,
+    CalibratedDetector,
+    Certified,
     DefendedFace,
     DefendedImage,
     DefendResult,
     Labeled,
     SuspiciousPixel,
+    Verdict,
 )
 from shared.specs.defend import DefendSpec, Step
 
@@ -72,7 +78,7 @@ class _Trail:
 def run(context: JobContext, spec: DefendSpec) -> DefendResult:
     """Defend the faces of one job's images."""
     began = time.monotonic()
-    loaded = mask_model(context.models, context.settings, context.device, model_id=spec.model)
+    loaded = mask_model(context, model_id=spec.model)
     images = []
     for index in range(len(spec.images)):
         images.append(_image(context, spec, loaded, index))
@@ -80,6 +86,13 @@ def run(context: JobContext, spec: DefendSpec) -> DefendResult:
     verdicts = Counter[str](face.verdict for image in images for face in image.faces)
     empty = sum(not image.faces for image in images)
     parameters = spec.model_dump(mode="json", exclude={"images"})
+    known = known_threshold(loaded.card.sha256)
+    warnings = [f"no face was found in {empty} of {len(images)} photos"] if empty else []
+    if known is None:
+        warnings.append(
+            f"the squeezing detector is not calibrated for {loaded.card.id}: its scores are given "
+            "without a verdict"
+        )
     size = _cut_size(spec, loaded)
     return DefendResult(
         parameters={**parameters, "model": loaded.card.id, "cut_size": size},
@@ -88,9 +101,20 @@ def run(context: JobContext, spec: DefendSpec) -> DefendResult:
         versions=versions(),
         timing=Timing(total=round(time.monotonic() - began, 4)),
         main_artifact=next((image.report for image in images if image.report), None),
-        warnings=(f"no face was found in {empty} of {len(images)} photos",) if empty else (),
+        warnings=tuple(warnings),
         images=tuple(images),
         verdicts=dict(verdicts),
+        detector=None if known is None else _calibrated(known),
+    )
+
+
+def _calibrated(known: KnownThreshold) -> CalibratedDetector:
+    return CalibratedDetector(
+        threshold=known.threshold,
+        false_positive_rate=known.target,
+        alarms=known.alarms,
+        images=known.images,
+        data=known.data,
     )
 
 
@@ -112,10 +136,18 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
             image=spec.images[index], width=width, height=height, faces=(), report=None
         )
     classifier = _AtAnySize(loaded.classifier)
-    faces = (faces * 255).round().div(255).to(loaded.device)
+    faces = _on_grid(faces).to(loaded.device)
     before = _labels(classifier, faces, loaded.card.classes)
     trail = _defend(context, spec, classifier, loaded, faces)
-    scores = SqueezingDetector(classifier, seed=spec.seed).score(faces, check_cancel=context.check)
+    # At the size that the classifier sees and the threshold was set at, whatever is carved.
+    inner = loaded.classifier.input_size[0]
+    seen = (
+        faces
+        if size == inner
+        else _on_grid(cut(spec, photo, located.boxes, size=inner, margin=margin))
+    )
+    detector = SqueezingDetector(loaded.classifier)
+    scores = detector.score(seen.to(loaded.device), check_cancel=context.check)
     for number, face in enumerate(to_bytes(trail.faces)):
         name = f"defended-{index}-{number}.png"
         trail.pictures.append(context.put_artifact(name, _png(face), "image/png"))
@@ -126,7 +158,7 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
         image=spec.images[index],
         width=width,
         height=height,
-        faces=_faces(located, before, trail, scores.tolist()),
+        faces=_faces(located, before, trail, scores.tolist(), known_threshold(loaded.card.sha256)),
         report=context.put_artifact(f"report-{index}.png", report, "image/png"),
     )
 
@@ -151,6 +183,10 @@ def _defend(
             trail.faces = repair.images
             for number, positions in enumerate(repair.positions):
                 trail.pixels[number] += _pixels(positions, repair.effects[number])
+        elif isinstance(defense, RandomizedSmoothing):
+            seed = derive(spec.seed, order)
+            _smooth(context, defense, classifier, loaded, trail, step, seed)
+            continue
         elif isinstance(defense, SeamCarving):
             trail.faces = _carve(defense, earlier, trail.panels)
         else:
@@ -164,6 +200,42 @@ def _defend(
             picture = _marked(shown[number], trail.pixels[number], step.name)
             trail.panels[number].append(Panel(picture, title, _caption(labeled)))
     return trail
+
+
+def _smooth(
+    context: JobContext,
+    defense: RandomizedSmoothing,
+    classifier: _AtAnySize,
+    loaded: LoadedModel,
+    trail: _Trail,
+    step: Step,
+    seed: int,
+) -> None:
+    """Ask the smoothed classifier; the faces stay, and a draw of the noise is shown."""
+    smoothed, classes = defense.of(classifier), loaded.card.classes
+    noisy = to_bytes(defense.apply(trail.faces, seed=seed))
+    for number, face in enumerate(trail.faces):
+        found = smoothed.certify(
+            face,
+            selection=defense.selection,
+            samples=defense.samples,
+            seed=seed,
+            index=number,
+            check_cancel=context.check,
+        )
+        certified = Certified(
+            abstains=found.label is None,
+            radius=round(found.radius, 6),
+            probability=round(found.probability, 6),
+            alpha=defense.alpha,
+            sigma=defense.sigma,
+            samples=defense.samples,
+        )
+        labeled = _labeled([votes / defense.samples for votes in found.votes], classes)
+        after = _after(step, labeled, face, face)
+        trail.steps[number].append(after.model_copy(update={"certificate": certified}))
+        said = "abstains" if certified.abstains else f"{labeled.label}, L2 {found.radius:.2f}"
+        trail.panels[number].append(Panel(noisy[number], "smoothing, a draw", said))
 
 
 def _build(
@@ -197,13 +269,14 @@ def _carve(defense: SeamCarving, faces: Tensor, panels: list[list[Panel]]) -> Te
 @torch.inference_mode()
 def _labels(classifier: nn.Module, faces: Tensor, classes: tuple[str, ...]) -> list[Labeled]:
     rows = classifier(faces).softmax(1).cpu().tolist()
-    return [
-        Labeled(
-            label=classes[max(range(len(row)), key=row.__getitem__)],
-            probabilities={name: round(p, 6) for name, p in zip(classes, row, strict=True)},
-        )
-        for row in rows
-    ]
+    return [_labeled(row, classes) for row in rows]
+
+
+def _labeled(row: Sequence[float], classes: tuple[str, ...]) -> Labeled:
+    return Labeled(
+        label=classes[max(range(len(row)), key=row.__getitem__)],
+        probabilities={name: round(p, 6) for name, p in zip(classes, row, strict=True)},
+    )
 
 
 def _after(step: Step, labeled: Labeled, earlier: Tensor, later: Tensor) -> AfterStep:
@@ -241,13 +314,20 @@ def _marked(face: Pixels, pixels: list[SuspiciousPixel], step: str) -> Pixels:
 
 
 def _faces(
-    located: Located, before: list[Labeled], trail: _Trail, scores: list[float]
+    located: Located,
+    before: list[Labeled],
+    trail: _Trail,
+    scores: list[float],
+    known: KnownThreshold | None,
 ) -> tuple[DefendedFace, ...]:
     found = []
     for number, first in enumerate(before):
         steps, pixels = trail.steps[number], trail.pixels[number]
-        changed = any(step.label != first.label for step in steps)
+        abstained = any(step.certificate and step.certificate.abstains for step in steps)
+        answers = [s.label for s in steps if not (s.certificate and s.certificate.abstains)]
+        changed = any(label != first.label for label in answers)
         score = located.scores[number]
+        alarm = None if known is None else scores[number] > known.threshold
         found.append(
             DefendedFace(
                 box=as_box(located.boxes[number]),
@@ -256,11 +336,26 @@ def _faces(
                 steps=tuple(steps),
                 suspicious_pixels=tuple(pixels),
                 squeezing_score=round(scores[number], 4),
-                verdict="suspicious" if pixels else "label_changed" if changed else "steady",
+                squeezing_suspicious=alarm,
+                verdict=_verdict(
+                    suspicious=bool(pixels) or bool(alarm), changed=changed, abstained=abstained
+                ),
                 defended=trail.pictures[number],
             )
         )
     return tuple(found)
+
+
+def _verdict(*, suspicious: bool, changed: bool, abstained: bool) -> Verdict:
+    if suspicious:
+        return "suspicious"
+    if changed:
+        return "label_changed"
+    return "abstained" if abstained else "steady"
+
+
+def _on_grid(faces: Tensor) -> Tensor:
+    return (faces * 255).round().div(255)
 
 
 def _caption(labeled: Labeled) -> str:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision import models as zoo
 
-from services.worker.models.base import Classifier
+from services.worker.models.base import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from services.worker.models.networks import CapsNet, LeNet, SimpleCNN
 
 # Up to this side an image is kept at its resolution by the first layers.
 SMALL = 64
 # Inception's auxiliary head pools 5x5 twice; smaller images leave it nothing to pool.
 INCEPTION_AUXILIARY = 299
+# torchvision's ImageNet weights of Inception and GoogLeNet were trained on pixels in [-1, 1].
+HALVES = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Architecture:
     build: Callable[[int, int], nn.Module]
     size: int
     smallest: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 def _small_stem(network: nn.Module) -> nn.Module:
@@ -80,8 +84,8 @@ _ARCHITECTURES: Mapping[str, Architecture] = {
     "vgg19": Architecture(_vgg19, 224, 32),
     "mobilenet_v3_small": Architecture(_plain(zoo.mobilenet_v3_small), 112, 32),
     "mobilenet_v3_large": Architecture(_plain(zoo.mobilenet_v3_large), 224, 32),
-    "inception_v3": Architecture(_inception_v3, 299, 75),
-    "googlenet": Architecture(_googlenet, 224, 32),
+    "inception_v3": Architecture(_inception_v3, 299, 75, HALVES, HALVES),
+    "googlenet": Architecture(_googlenet, 224, 32, HALVES, HALVES),
     "densenet121": Architecture(_plain(zoo.densenet121), 224, 32),
 }
 
@@ -91,6 +95,11 @@ ARCHITECTURES = tuple(_ARCHITECTURES)
 def smallest_input(architecture: str) -> int:
     """Return the side in pixels of the smallest square input that an architecture takes."""
     return _find(architecture).smallest
+
+
+def default_input(architecture: str) -> int:
+    """Return the side in pixels of the input that an architecture takes unless told otherwise."""
+    return _find(architecture).size
 
 
 def build(
@@ -107,7 +116,14 @@ def build(
     if size < found.smallest:
         raise ValueError(f"{architecture} takes images from {found.smallest} px, not {size} px")
     network = found.build(len(classes), size)
-    return Classifier(network, architecture=architecture, classes=classes, input_size=(size, size))
+    return Classifier(
+        network,
+        architecture=architecture,
+        classes=classes,
+        input_size=(size, size),
+        mean=found.mean,
+        std=found.std,
+    )
 
 
 def _find(architecture: str) -> Architecture:

@@ -89,24 +89,41 @@ class CapsNet(nn.Module):
         super().__init__()
         side = (size - 8 - 9) // 2 + 1
         capsules = width // self.primary_values * side**2
-        self.routings = routings
         self.features = nn.Sequential(nn.Conv2d(3, width, 9), nn.ReLU(inplace=True))
         self.primary = nn.Conv2d(width, width, 9, stride=2)
-        self.votes = nn.Parameter(
-            0.1 * torch.randn(capsules, classes, self.primary_values, self.class_values)
+        self.head = ClassCapsules(
+            capsules, classes, values=(self.primary_values, self.class_values), routings=routings
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalized images ``(N, 3, S, S)`` to logits ``(N, C)``."""
-        totals = self.class_capsules(images)
-        return (totals.square().sum(-1) + 1e-8).log()
+        logits: Tensor = self.head(self.primary_capsules(images))
+        return logits
 
-    def class_capsules(self, images: Tensor) -> Tensor:
-        """Return the class capsules before squashing, ``(N, C, 16)``."""
+    def primary_capsules(self, images: Tensor) -> Tensor:
+        """Return the primary capsules, squashed, ``(N, capsules, 8)``."""
         maps = self.primary(self.features(images))
         # The values of a capsule are neighboring channels at one position.
         grouped = maps.unflatten(1, (-1, self.primary_values)).transpose(1, 2)
-        capsules = squash(grouped.flatten(2).transpose(1, 2))
+        return squash(grouped.flatten(2).transpose(1, 2))
+
+
+class ClassCapsules(nn.Module):
+    """The last layer of a capsule network: one capsule a class, found by routing."""
+
+    def __init__(
+        self, capsules: int, classes: int, *, values: tuple[int, int], routings: int
+    ) -> None:
+        super().__init__()
+        self.routings = routings
+        self.votes = nn.Parameter(0.1 * torch.randn(capsules, classes, *values))
+
+    def forward(self, capsules: Tensor) -> Tensor:
+        """Map primary capsules ``(N, capsules, 8)`` to logits ``(N, C)``."""
+        return (self.totals(capsules).square().sum(-1) + 1e-8).log()
+
+    def totals(self, capsules: Tensor) -> Tensor:
+        """Return the class capsules before squashing, ``(N, C, 16)``."""
         votes = torch.einsum("ncv,ckvo->ncko", capsules, self.votes)
         return route(votes, self.routings)
 

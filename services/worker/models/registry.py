@@ -53,7 +53,13 @@ def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "c
 
     Raises ``ModelUnavailableError`` with the path and hash that were expected.
     """
-    weights = read_weights(card, folder)
+    return assemble(card, read_weights(card, folder), device=device)
+
+
+def assemble(
+    card: ModelCard, weights: dict[str, Tensor], *, device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Make a classifier of checked weights; raises ``ModelUnavailableError`` when they misfit."""
     try:
         classifier = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
         classifier.load_state_dict(weights)
@@ -73,13 +79,17 @@ def read_weights(card: ModelCard, folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ModelUnavailableError(f"{card.id}: no weights; put SHA-256 {card.sha256} at {path}")
-    data = path.read_bytes()
+    return parse_weights(card, path.read_bytes(), place=str(path))
+
+
+def parse_weights(card: ModelCard, data: bytes, *, place: str) -> dict[str, Tensor]:
+    """Read safetensors as ``read_weights`` does; ``place`` names them in errors."""
     if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise ModelUnavailableError(f"{card.id}: {path} does not have SHA-256 {card.sha256}")
+        raise ModelUnavailableError(f"{card.id}: {place} does not have SHA-256 {card.sha256}")
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise ModelUnavailableError(f"{card.id}: {path} is not safetensors: {error}") from error
+        raise ModelUnavailableError(f"{card.id}: {place} is not safetensors: {error}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ModelUnavailableError(f"{card.id}: the weights hold values that are not finite")
     return {
@@ -107,6 +117,18 @@ def write_weights(
     network: nn.Module, root: Path, *, half: bool = False, **card_fields: object
 ) -> ModelCard:
     """Write a network's weights (float16 with ``half``) and card to ``<root>/<id>/``."""
+    card, data = pack_weights(network, half=half, **card_fields)
+    folder = root / card.id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def pack_weights(
+    network: nn.Module, *, half: bool = False, **card_fields: object
+) -> tuple[ModelCard, bytes]:
+    """Return a network's card and its weights as safetensors (float16 with ``half``)."""
     state = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in network.state_dict().items()
@@ -114,8 +136,4 @@ def write_weights(
     data = save(state)
     digest = hashlib.sha256(data).hexdigest()
     card = ModelCard.model_validate({"sha256": digest, "size": len(data), **card_fields})
-    folder = root / card.id
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS_FILE).write_bytes(data)
-    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return card
+    return card, data

@@ -81,9 +81,10 @@ class Ending:
                 return self._ending(held, context, stopped)
             artifacts = tuple(context.artifacts)
             return {"state": "succeeded", "result": document, "artifacts": artifacts}
+        left = context.artifacts_left if isinstance(outcome, Cancelled | DeadlineExceeded) else ()
         if isinstance(outcome, Cancelled):
-            return {"state": "cancelled"}
-        return {"state": "failed", "problem": self._problem(held, outcome)}
+            return {"state": "cancelled", "artifacts": left}
+        return {"state": "failed", "problem": self._problem(held, outcome), "artifacts": left}
 
     def _document(self, context: JobContext, result: JobResult) -> dict[str, Any]:
         """Return the result as a row holds it.

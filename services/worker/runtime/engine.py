@@ -96,13 +96,17 @@ class Engine:
             return []
         others: list[Job] = []
         try:
-            others = self._claims.claim_batch(
-                first, limit=self._settings.batch_jobs - 1, **claiming
-            )
+            others = self._claims.claim_batch(first, limit=self._batch_jobs - 1, **claiming)
         except OUTAGES as error:
             logger.warning("%s runs alone: %s", first.id, first_line(error))
         lease_seconds = self._settings.lease_seconds
         return [Held.of(job, lease_seconds=lease_seconds) for job in (first, *others)]
+
+    @property
+    def _batch_jobs(self) -> int:
+        # On a CPU larger batches are hardly faster, and other workers could have shared the jobs.
+        on_gpu = str(self._services.device).startswith("cuda")
+        return self._settings.batch_jobs or (16 if on_gpu else 4)
 
     def _run(self, claims: Sequence[Held]) -> None:
         self._heart.hold(claims)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+PIXELS_AT_ONCE = 2**17
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -20,10 +22,31 @@ class Augmentation:
     erase: float = 0.25  # probability of one erased rectangle
     blur: float = 0.25  # probability of a loss of resolution down to a quarter
 
+    @property
+    def moves(self) -> bool:
+        """Whether pixels leave their places."""
+        return any((self.flip, self.rotation, self.zoom, self.shift))
+
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Change float images ``(N, 3, S, S)`` in [0, 1]; returns the same shape and range."""
-    images = _move(images, settings, generator)
+    """Change images ``(N, 3, S, S)``, bytes or floats in [0, 1]; returns floats in [0, 1].
+
+    What is returned is laid out as convolutions like it (channels last). ``generator`` is the
+    CPU's, wherever the images are: every device sees changes of the same kind.
+    """
+    count, _, height, width = images.shape
+    # On a CPU a few images at a time stay in its cache, which is three times as fast.
+    at_once = max(1, PIXELS_AT_ONCE // (height * width)) if images.device.type == "cpu" else count
+    out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
+    for part, place in zip(images.split(at_once), out.split(at_once), strict=True):
+        floats = part.float() / 255 if part.dtype == torch.uint8 else part
+        place.copy_(_changed(floats, settings, generator))
+    return out
+
+
+def _changed(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    if settings.moves:
+        images = _move(images, settings, generator)
     if settings.blur:
         images = _lose_resolution(images, settings.blur, generator)
     if settings.color:
@@ -45,16 +68,26 @@ def _move(images: Tensor, settings: Augmentation, generator: torch.Generator) ->
     shift = _uniform(2 * n, -2 * settings.shift, 2 * settings.shift, generator).view(n, 2)
     cos, sin = angle.cos() * scale, angle.sin() * scale
     rows = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1)
-    grid = functional.affine_grid(rows.view(n, 2, 3), list(images.shape), align_corners=False)
-    return functional.grid_sample(
-        images, grid.to(images.device), padding_mode="border", align_corners=False
-    )
+    grid = _grid(rows.view(n, 2, 3).to(images.device), *images.shape[2:])
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _grid(rows: Tensor, height: int, width: int) -> Tensor:
+    """Do what ``functional.affine_grid`` does for ``(N, 2, 3)``, several times as fast."""
+    across = (2 * torch.arange(width, device=rows.device) + 1) / width - 1
+    down = (2 * torch.arange(height, device=rows.device) + 1) / height - 1
+    grid = torch.empty(len(rows), height, width, 2, device=rows.device)
+    for axis in (0, 1):
+        start = rows[:, axis, 1:2] * down + rows[:, axis, 2:]
+        grid[..., axis] = start[:, :, None] + (rows[:, axis, :1] * across)[:, None, :]
+    return grid
 
 
 def _lose_resolution(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    chosen = torch.rand(len(images), generator=generator) < share
-    if not chosen.any():
+    chosen = (torch.rand(len(images), generator=generator) < share).nonzero()[:, 0]
+    if not len(chosen):
         return images
+    chosen = chosen.to(images.device)
     size = images.shape[-1]
     small = int(size * float(_uniform(1, 0.25, 0.7, generator)))
     reduced = functional.interpolate(images[chosen], (small, small), mode="area")
@@ -86,6 +119,7 @@ def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Te
     columns = (torch.arange(width) + 0.5) / width
     in_rows = (rows[None] - centers[:, :1]).abs() < sides[:, :1] / 2
     in_columns = (columns[None] - centers[:, 1:]).abs() < sides[:, 1:] / 2
-    erased = in_rows[:, None, :, None] & in_columns[:, None, None, :] & chosen.view(n, 1, 1, 1)
     fill = torch.rand(n, 3, 1, 1, generator=generator)
-    return torch.where(erased.to(images.device), fill.to(images.device), images)
+    in_rows &= chosen[:, None]
+    in_rows, in_columns, fill = (part.to(images.device) for part in (in_rows, in_columns, fill))
+    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], fill, images)

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
+from services.worker.models.heads import head_of
 from services.worker.models.registry import BUNDLED, find_models, load_model, save_model
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.training.loop import TrainConfig, train
@@ -37,6 +39,9 @@ class Recipe:
     config: TrainConfig
     default: bool = False
     start_from: str | None = None
+    # How far a model trained on balanced classes expects them as often as they occur: exponent of
+    # their frequencies (logit adjustment, Menon et al. 2021), chosen by `cross_validate`.
+    prior_shift: float = 0.0
 
 
 RECIPES = (
@@ -66,6 +71,7 @@ RECIPES = (
         config=TrainConfig(epochs=15, max_lr=5e-4, batch_size=48, balanced=True, seed=1),
         default=True,
         start_from="mask-mobilenetv3s-112",
+        prior_shift=0.5,
     ),
 )
 
@@ -78,13 +84,14 @@ def load_data(recipe: Recipe, data: Path) -> tuple[LabeledImages, LabeledImages]
     train_faces, val_faces = faces.split(0.15, seed=7)
     folders = data / "mask_classification"
     parts = [
-        _with_classes(load_class_folders(folders / part, BINARY, size=recipe.size), recipe.classes)
+        with_classes(load_class_folders(folders / part, BINARY, size=recipe.size), recipe.classes)
         for part in ("train", "val")
     ]
     return join(parts[0], train_faces), join(parts[1], val_faces)
 
 
-def _with_classes(images: LabeledImages, classes: tuple[str, ...]) -> LabeledImages:
+def with_classes(images: LabeledImages, classes: tuple[str, ...]) -> LabeledImages:
+    """Return the same images in a task of more classes, the first of which are theirs."""
     return LabeledImages(images.images, images.labels, classes, images.groups)
 
 
@@ -102,6 +109,14 @@ def start(recipe: Recipe, root: Path) -> Classifier:
     return classifier
 
 
+@torch.no_grad()
+def expect_frequencies(classifier: Classifier, labels: Tensor, shift: float) -> None:
+    """Add the logarithms of the classes' frequencies, times ``shift``, to the head's bias."""
+    counts = torch.bincount(labels, minlength=len(classifier.classes)).clamp(min=1).float()
+    bias = head_of(classifier).get_parameter("bias")
+    bias.add_(shift * (counts / counts.sum()).log().to(bias))
+
+
 def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> None:
     """Train one model and write it with its card."""
     training, validation = load_data(recipe, data)
@@ -114,6 +129,7 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
 
     trained = train(start(recipe, root), training, validation, recipe.config, progress=progress)
     say(f"  best epoch {trained.best}")
+    expect_frequencies(trained.classifier, training.labels, recipe.prior_shift)
     card = save_model(
         trained.classifier,
         root,
@@ -134,6 +150,7 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
             "script": f"python -m services.worker.training.bundled --only {recipe.id}",
             "config": asdict(recipe.config),
             "best_epoch": trained.best.number,
+            "prior_shift": recipe.prior_shift,
             "seconds": round(time.monotonic() - began),
             "torch": torch.__version__,
         },

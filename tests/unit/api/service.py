@@ -75,6 +75,7 @@ class Service:
         *,
         artifacts: Sequence[tuple[str, str, bytes]] = (),
         problem: Problem | None = None,
+        verdict: str | None = None,
     ) -> None:
         """Run a job to its end, as a worker does; artifacts are (name, media type, bytes)."""
         job = self.claim(job_id)
@@ -97,7 +98,9 @@ class Service:
             job.fence,
             state="failed" if problem else "succeeded",
             retention_seconds=3600,
-            result=None if problem else {"kind": job.kind, "main_artifact": main},
+            result=None
+            if problem
+            else {"kind": job.kind, "main_artifact": main, "verdict": verdict},
             problem=problem,
             artifacts=rows,
         )

@@ -123,6 +123,37 @@ def test_the_picture_itself(service: Service) -> None:
     assert kept.headers["etag"] == answer.headers["etag"]
 
 
+@pytest.mark.parametrize("accept", ["image/*", "application/json"])
+def test_a_verdict_comes_in_a_header_too(service: Service, accept: str) -> None:
+    drawn = [("weak-0.png", "image/png", picture(30, 20))]
+    thread = finish_soon(service, artifacts=drawn, verdict="weak")
+    answer = service.client.post(
+        "/v1/jobs/encrypt",
+        files={"image": picture()},
+        headers={"Prefer": "wait=20", "Accept": accept},
+    )
+    thread.join()
+    assert answer.status_code == 201
+    assert answer.headers["bauta-verdict"] == "weak"
+    again = service.client.get(answer.headers["location"])
+    assert again.headers["bauta-verdict"] == "weak"
+    assert again.json()["result"]["verdict"] == "weak"
+
+
+def test_a_photo_that_is_not_protected_as_required_is_422(service: Service) -> None:
+    problem = Problem("not-protected", "no", verdict="unprotected")
+    thread = finish_soon(service, problem=problem)
+    answer = service.client.post(
+        "/v1/jobs/encrypt",
+        files={"image": picture()},
+        data={"require": "protected"},
+        headers={"Prefer": "wait=20", "Accept": "image/jpeg"},
+    )
+    thread.join()
+    assert assert_problem(answer, 422, "not-protected")["verdict"] == "unprotected"
+    assert "bauta-verdict" not in answer.headers
+
+
 @pytest.mark.parametrize(
     ("end", "accept", "status", "slug"),
     [
@@ -217,10 +248,23 @@ def test_validate_only_returns_the_spec_and_creates_nothing(service: Service) ->
     assert answer.status_code == 200
     assert answer.json()["valid"] is True
     assert answer.json()["spec"]["faces"] == "whole"
+    assert answer.json()["queue"] == "interactive"
     assert service.stored_files() == []
     assert service.client.get("/v1/jobs").json()["jobs"] == []
     bad = service.client.post("/v1/jobs/classify?validate_only=true", files={"image": b"no"})
     assert_problem(bad, 415, "unsupported-image-type")
+
+
+def test_validate_only_looks_for_the_images_that_are_named(service: Service) -> None:
+    path = "/v1/jobs/classify?validate_only=true"
+    headers = {"Content-Type": "image/png"}
+    stored = service.client.post("/v1/images", content=picture(), headers=headers).json()["id"]
+    assert service.client.post(path, json={"images": [stored]}).status_code == 200
+
+    missing = f"img_{0:024x}"
+    answer = service.client.post(path, json={"images": [stored, missing]})
+    problem = assert_problem(answer, 422, "unknown-image")
+    assert [error["pointer"] for error in problem["errors"]] == ["/images/1"]
 
 
 def test_a_job_has_an_etag_that_changes_with_it(service: Service) -> None:
@@ -331,3 +375,15 @@ def test_a_failed_job_carries_its_problem_whole(service: Service) -> None:
     assert job["state"] == "failed"
     assert job["problem"]["type"] == "/problems/worker-lost"
     assert job["problem"]["losses"] == 3
+
+
+def test_photos_of_oneself_come_as_a_form(service: Service) -> None:
+    answer = service.client.post(
+        "/v1/jobs/generate-mask",
+        files=[("image", picture()), ("image", picture())],
+        data={"shape": "n95"},
+    )
+    assert answer.status_code == 202
+    assert len(answer.json()["spec"]["images"]) == 2
+    nothing = service.client.post("/v1/jobs/generate-mask", json={})
+    assert_problem(nothing, 422, "invalid-request")

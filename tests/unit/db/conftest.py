@@ -13,6 +13,7 @@ from shared.db.jobs import NewJob
 from shared.db.migrate import upgrade
 from shared.db.queries import image_prefix, new_id
 from shared.db.tables import Job
+from shared.specs import JobSpec
 from shared.specs.classify import ClassifySpec
 
 TENANT = "acme"
@@ -65,10 +66,13 @@ def create(repository: Repository) -> Create:
         retention_seconds: float = HOUR,
         max_queued: int = 1000,
         ring_again_seconds: float = 3.0,
+        model: str | None = None,
+        spec: JobSpec | None = None,
         **new: Any,
     ) -> Job:
         own = [new_image(tenant_id)] if images is None and not image_ids else images or []
-        spec = ClassifySpec(images=tuple(image.id for image in own) + image_ids)
+        names = tuple(image.id for image in own) + image_ids
+        spec = spec or ClassifySpec(images=names, model=model)
         job, _ = repository.jobs.create(
             NewJob(id=new_id("job"), tenant_id=tenant_id, spec=spec, images=own, **new),
             max_queued=max_queued,

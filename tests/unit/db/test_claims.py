@@ -162,7 +162,7 @@ def test_handing_back_costs_no_loss_and_keeps_the_clock(
     back = repository.jobs.get(TENANT, first.id)
     assert back is not None
     assert (back.state, back.losses, back.owner) == ("queued", 0, None)
-    assert back.run_seconds >= 0.05
+    assert back.run_seconds > 0.045  # SQLite's clock counts milliseconds
     taken = claim()
     assert taken is not None
     assert taken.id == second.id, "it waits at the end of the queue"

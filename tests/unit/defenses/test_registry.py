@@ -27,7 +27,7 @@ def test_keeps_range_grid_and_input_and_repeats_itself(
     assert torch.equal(images, before)
     assert torch.equal(defense.apply(images, seed=3), out)
     assert out.dtype == images.dtype
-    if name == "noise":
+    if name in ("noise", "smoothing"):
         assert not torch.equal(defense.apply(images, seed=4), out)
         return
     assert torch.equal(defense.apply(images, seed=4), out)
@@ -87,6 +87,9 @@ def test_a_chain_applies_its_defenses_in_order(pictures: Maker) -> None:
         ("seam_carving", {"height": 4, "width": 0}, "one pixel must stay"),
         ("seam_carving", {"height": 4, "width": 4, "energy": "depth"}, "unknown energy"),
         ("noise", {"sigma": 0}, "sigma"),
+        ("smoothing", {"sigma": 0}, "sigma"),
+        ("smoothing", {"alpha": 0.5}, "alpha"),
+        ("smoothing", {"samples": 0}, "at least one sample"),
         ("patch_denoiser", {"patch": 0}, "patch"),
         ("patch_denoiser", {"threshold": 1.0}, "threshold"),
     ],
@@ -94,6 +97,15 @@ def test_a_chain_applies_its_defenses_in_order(pictures: Maker) -> None:
 def test_bad_requests_are_refused(name: str, parameters: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         build_defense(name, **parameters)
+
+
+def test_smoothing_ends_a_chain(linear: Builder) -> None:
+    steps: list[tuple[str, dict[str, Any]]] = [("smoothing", {}), ("median", {})]
+    with pytest.raises(ValueError, match="smoothing comes last"):
+        build_chain(steps, classifier=linear(24))
+    chain = build_chain(steps[::-1], classifier=linear(24))
+    assert isinstance(chain, Chain)
+    assert not chain.deterministic
 
 
 def test_an_empty_chain_is_refused() -> None:

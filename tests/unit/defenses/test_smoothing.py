@@ -8,7 +8,8 @@ import torch
 from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 
-from services.worker.defenses.smoothing import Smoothing, certificate
+from services.worker.defenses.noise import Noise
+from services.worker.defenses.smoothing import RandomizedSmoothing, Smoothing, certificate
 
 
 class Threshold(nn.Module):
@@ -47,6 +48,23 @@ def test_the_certified_radius_is_below_the_true_one_and_near_it() -> None:
     assert found.label == 1
     assert 0.8 * true < found.radius <= true
     assert smoothing.certify(image, samples=4000, seed=1) == found
+
+
+def test_the_bound_rests_on_the_votes_given() -> None:
+    image = torch.full((3, 8, 8), 0.5 + 0.01)
+    found = Smoothing(Threshold(), sigma=0.25).certify(image, samples=500, seed=4)
+    assert sum(found.votes) == 500
+    interval = binomtest(found.votes[1], 500, alternative="greater").proportion_ci(0.999, "exact")
+    assert math.isclose(found.probability, interval.low, abs_tol=1e-9)
+
+
+def test_by_name_it_is_the_noise_and_the_smoothed_classifier() -> None:
+    image = torch.full((3, 8, 8), 0.52)
+    defense = RandomizedSmoothing(sigma=0.25, alpha=0.01, samples=200)
+    noisy = Noise(sigma=0.25).apply(image[None], seed=3)
+    assert torch.equal(defense.apply(image[None], seed=3), noisy)
+    direct = Smoothing(Threshold(), sigma=0.25, alpha=0.01).certify(image, samples=200)
+    assert defense.of(Threshold()).certify(image, samples=200) == direct
 
 
 def test_abstains_on_the_boundary() -> None:

@@ -1,9 +1,11 @@
 """A job's context without a database: photos in, artifacts out."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from PIL import Image
 
 from services.demo.photos import group, masked_portrait, portrait
 from services.worker.runtime.cache import ModelCache
+from shared.dataset_card import DatasetCard
+from shared.model_card import ModelCard
 from shared.settings import Settings, load_settings
 
 MODELS = ModelCache(2**30)
@@ -26,10 +30,20 @@ class FakeContext:
     settings: Settings
     artifacts: dict[str, bytes] = field(default_factory=dict)
     reports: list[tuple[int, int, str]] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)  # that came with the reports
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     models: ModelCache = MODELS
     job_id: str = "job_0"
-    stop: Exception | None = None
+    tenant_id: str = "default"
+    files: list[tuple[bytes, int]] = field(default_factory=list)  # and their orientations
+    stop: BaseException | None = None
+    # as the registry keeps them: data sets' packs, and cards with their weights
+    packs: dict[str, bytes] = field(default_factory=dict)
+    registered: dict[str, tuple[ModelCard, bytes]] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    checkpoint: dict[str, bytes] | None = None
+    uploaded: bytes = b""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -38,9 +52,54 @@ class FakeContext:
     def load_image(self, index: int, *, max_side: int | None = None) -> NDArray[np.uint8]:
         return self.photos[index]
 
-    def put_artifact(self, name: str, data: bytes, media_type: str) -> str:
+    def load_file(self, index: int) -> tuple[bytes, int]:
+        if self.files:
+            return self.files[index]
+        buffer = io.BytesIO()
+        Image.fromarray(self.photos[index]).save(buffer, "PNG")
+        return buffer.getvalue(), 1
+
+    def put_artifact(
+        self, name: str, data: bytes, media_type: str, *, stopped: bool = False
+    ) -> str:
+        if not stopped:
+            self.check()
         self.artifacts[name] = data
         return name
+
+    @contextmanager
+    def upload(self) -> Iterator[IO[bytes]]:
+        yield io.BytesIO(self.uploaded)
+
+    def load_dataset(self, dataset_id: str) -> bytes:
+        return self.packs[dataset_id]
+
+    def save_dataset(self, card: DatasetCard, pack: bytes, **fields: Any) -> None:
+        self.packs[card.id] = pack
+
+    def save_model(self, card: ModelCard, weights: bytes, *, stopped: bool = False) -> None:
+        if not stopped:
+            self.check()
+        self.registered[card.id] = card, weights
+
+    def registered_model(self, model_id: str) -> tuple[ModelCard, Callable[[], bytes]] | None:
+        if model_id not in self.registered:
+            return None
+        card, weights = self.registered[model_id]
+        return card, lambda: weights
+
+    def default_model_id(self, task: str) -> str | None:
+        return self.defaults.get(task)
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.check()
+        self.events.append((kind, data))
+
+    def save_checkpoint(self, files: dict[str, bytes]) -> None:
+        self.checkpoint = dict(files)
+
+    def load_checkpoint(self) -> dict[str, bytes] | None:
+        return self.checkpoint
 
     def check(self) -> None:
         if self.stop is not None:
@@ -49,6 +108,7 @@ class FakeContext:
     def progress(self, done: int, total: int, message: str = "", **data: Any) -> None:
         self.check()
         self.reports.append((done, total, message))
+        self.figures.append(data)
 
 
 @pytest.fixture

@@ -6,15 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from services.demo.photos import group, masked_portrait, portrait
 from services.worker.attacks.catalog import ATTACKS
 from services.worker.jobs import attack
+from services.worker.jobs.warmth import mask_model
+from services.worker.training.packs import PackedDataset, pack_folder
 from shared.problems import Problem
 from shared.specs import SPECS
 from shared.specs.attack import FGSM, PGD, AnyAttack, AttackSpec, DifferentialEvolution
 
 Make = Callable[..., Any]
+CROPS, BOXES = (f"ds_{number:024x}" for number in range(2))
 
 
 def picture(data: bytes) -> np.ndarray[Any, Any]:
@@ -62,6 +67,81 @@ def test_same_seed_same_bytes(context_of: Make, masked: Image.Image) -> None:
     assert delivered[0] == delivered[1] != delivered[2]
 
 
+@pytest.mark.parametrize(
+    "choice", [PGD(eps=8, steps=3), DifferentialEvolution(pixels=5, population=20, generations=2)]
+)
+@pytest.mark.parametrize("region", ["mask", "face"])
+def test_no_pixel_changes_outside_of_the_region(
+    context_of: Make, masked: Image.Image, choice: Any, region: str
+) -> None:
+    pictures = {}
+    for where in ("image", region):
+        context = context_of(masked)
+        spec = AttackSpec.model_validate(
+            {"images": context.ids, "attack": choice, "model": "mask-cnn-32", "region": where}
+        )
+        face = attack.run(context, spec).images[0].faces[0]
+        pictures[where] = picture(context.artifacts["adversarial-0-0.png"])
+        if where == "image" and choice.name == "pgd":
+            assert face.changed_pixels > 900
+    before = picture(clean_crop(context_of, masked))
+    rows, columns = np.nonzero((pictures[region] != before).any(2))
+    assert len(rows)
+    # The crop has 15 % of the face's side around it: the face takes its middle 77 %.
+    edge = 32 * 0.15 / 1.3
+    assert rows.max() <= 32 - edge + 1
+    assert rows.min() >= (edge + 0.45 * (32 - 2 * edge) - 4 if region == "mask" else edge - 5)
+    assert columns.min() >= edge - 1
+    assert columns.max() <= 32 - edge + 1
+
+
+def clean_crop(context_of: Make, photo: Image.Image) -> bytes:
+    """Return the crop as it is delivered when the attack has nothing to do."""
+    context = context_of(photo)
+    spec = AttackSpec(images=context.ids, attack=FGSM(eps=1), model="mask-cnn-32")
+    spec = spec.model_copy(update={"target": "with_mask"})
+    attack.run(context, spec)
+    data: bytes = context.artifacts["adversarial-0-0.png"]
+    return data
+
+
+def test_a_box_of_ones_own_is_given_in_pixels_of_the_photo(
+    context_of: Make, masked: Image.Image
+) -> None:
+    context = context_of(masked)
+    whole = {"images": context.ids, "faces": "whole", "model": "mask-cnn-32", "label": "with_mask"}
+    width, height = masked.size
+    box = {"x": 0, "y": 0, "width": width / 2, "height": height / 2}
+    fgsm = {"name": "fgsm", "eps": 8}
+    spec = AttackSpec.model_validate({**whole, "attack": fgsm, "region": box})
+    attack.run(context, spec)
+    changed = picture(context.artifacts["adversarial-0-0.png"])
+    context = context_of(masked)
+    attack.run(context, AttackSpec.model_validate({**whole, "attack": fgsm}))
+    everywhere = picture(context.artifacts["adversarial-0-0.png"])
+    assert (changed[:16, :16] == everywhere[:16, :16]).all()
+    assert (changed[16:] != everywhere[16:]).any()
+
+    outside = {"x": 5 * width, "y": 0, "width": 10, "height": 10}
+    with pytest.raises(Problem, match="covers no pixel"):
+        attack.run(context, AttackSpec.model_validate({**whole, "region": outside}))
+
+
+def test_doubtful_figures_are_warned_of(context_of: Make, masked: Image.Image) -> None:
+    context = context_of(masked)
+    short = PGD(eps=8, steps=2, step_size=1)
+    result = attack.run(context, AttackSpec(images=context.ids, attack=short))
+    assert any("reach 2/255 together: less than eps" in warning for warning in result.warnings)
+    sound = attack.run(context, AttackSpec(images=context.ids, attack=PGD(eps=4, steps=10)))
+    assert sound.warnings == ()
+
+
+def test_a_target_that_is_the_label_is_refused() -> None:
+    fields = {"images": ["img_0123456789abcdef01234567"], "label": "a", "target": "a"}
+    with pytest.raises(ValueError, match="name another"):
+        AttackSpec.model_validate(fields)
+
+
 def test_label_and_target_are_checked_and_used(context_of: Make, bare: Image.Image) -> None:
     context = context_of(bare)
     spec = AttackSpec(images=context.ids, attack=FGSM(eps=1), label="with_mask")
@@ -90,6 +170,146 @@ def test_cancel_stops_it(context_of: Make, masked: Image.Image) -> None:
     context.stop = Stop()
     with pytest.raises(Stop):
         attack.run(context, AttackSpec(images=context.ids))
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """One data set of face crops, with a class that no model knows, and one of boxes."""
+    root = tmp_path_factory.mktemp("data")
+    faces = {"with_mask": masked_portrait(), "without_mask": portrait(), "sunglasses": portrait()}
+    for label, photo in faces.items():
+        folder = root / "crops" / "test" / label
+        folder.mkdir(parents=True)
+        for number in range(5):
+            corner = np.array((140, 50)) + 4 * number
+            crop = photo.crop((*corner.tolist(), *(corner + 150 + number).tolist()))
+            crop.save(folder / f"{number}.png")
+    place = root / "boxes" / "test"
+    (place / "images").mkdir(parents=True)
+    (place / "annotations").mkdir()
+    group().save(place / "images" / "four.png")
+    objects = [
+        f"<object><name>{label}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>"
+        f"<xmax>{x + side}</xmax><ymax>{y + side}</ymax></bndbox></object>"
+        for label, x, y, side in (
+            ("without_mask", 90, 120, 145),
+            ("with_mask", 375, 205, 105),
+            ("with_mask", 20, 20, 8),
+        )
+    ]
+    annotation = f"<annotation>{''.join(objects)}</annotation>"
+    (place / "annotations" / "four.xml").write_text(annotation)
+    return {
+        CROPS: pack_folder(root / "crops", dataset_id=CROPS, layout="classes"),
+        BOXES: pack_folder(root / "boxes", dataset_id=BOXES, layout="boxes"),
+    }
+
+
+def of_data(**fields: Any) -> AttackSpec:
+    given = {"data": {"dataset": CROPS}, "model": "mask-cnn-32", "attack": {"name": "fgsm"}}
+    return AttackSpec.model_validate({**given, **fields})
+
+
+def test_a_data_set_is_attacked_with_its_own_labels_and_totals(
+    context_of: Make, packs: dict[str, bytes]
+) -> None:
+    context = context_of()
+    context.packs = packs
+    result = attack.run(context, of_data(attack={"name": "pgd", "eps": 8}))
+    assert "mask-cnn-32 knows no sunglasses: left out" in result.warnings
+    loaded = mask_model(context, model_id="mask-cnn-32")
+    images = PackedDataset(packs[CROPS]).labeled("test", size=32, classes=loaded.card.classes)
+    with torch.no_grad():
+        says = loaded.classifier(images.images.float() / 255).argmax(1)
+    faces = [image.faces[0] for image in result.images]
+    assert len(faces) == 10
+    assert [face.label for face in faces] == [images.classes[n] for n in images.labels.tolist()]
+    assert [face.label_before for face in faces] == [images.classes[n] for n in says.tolist()]
+    right = int((says == images.labels).sum())
+    assert result.clean_accuracy is not None
+    assert (result.clean_accuracy.successes, result.clean_accuracy.total) == (right, 10)
+    assert result.success.counted == right
+    fooled = [face for face in faces if face.counted and face.success]
+    assert result.success.successes == len(fooled) > 0
+    assert result.norms is not None
+    assert result.norms.linf.largest == max(face.linf for face in fooled) <= 8
+    assert result.norms.l2.median == pytest.approx(np.median([face.l2 for face in fooled]))
+    drops = [face.confidence_before - face.confidence_after for face in faces if face.counted]
+    assert result.mean_confidence_drop == pytest.approx(np.mean(drops), abs=1e-5)
+    for number, clean in enumerate(images.images):
+        after = picture(context.artifacts[f"adversarial-{number}-0.png"])
+        assert np.abs(after - clean.permute(1, 2, 0).numpy()).max() == faces[number].linf
+
+
+def test_a_sample_is_seeded_and_of_its_size(context_of: Make, packs: dict[str, bytes]) -> None:
+    chosen = []
+    for seed in (0, 0, 1, 2):
+        context = context_of()
+        context.packs = packs
+        data = {"dataset": CROPS, "sample": 6, "seed": seed}
+        found = attack.run(context, of_data(data=data))
+        sample = PackedDataset(packs[CROPS]).items("test", sample=6, seed=seed)
+        known = [item.name for item in sample if item.label != "sunglasses"]
+        chosen.append([image.image for image in found.images])
+        assert chosen[-1] == known
+    assert chosen[0] == chosen[1]
+    assert len({tuple(names) for names in chosen}) > 1
+
+
+def test_boxes_of_a_data_set_are_the_faces(context_of: Make, packs: dict[str, bytes]) -> None:
+    context = context_of()
+    context.packs = packs
+    result = attack.run(context, of_data(data={"dataset": BOXES}, region="mask"))
+    (image,) = result.images
+    assert (image.width, image.height) == (1000, 560)
+    # The third is too small to be judged by.
+    assert [(face.label, face.box.x) for face in image.faces] == [
+        ("without_mask", 90),
+        ("with_mask", 375),
+    ]
+    assert result.clean_accuracy is not None
+    assert result.clean_accuracy.successes == 2
+
+
+def test_what_does_not_go_with_a_data_set_is_refused(
+    context_of: Make, packs: dict[str, bytes]
+) -> None:
+    images = {"images": ["img_0123456789abcdef01234567"]}
+    for fields, said in (
+        (images, "one of the two"),
+        ({"data": None}, "one of the two"),
+        ({"label": "with_mask"}, "labels of its own"),
+        ({"faces": "whole"}, "labels of its own"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            of_data(**fields)
+    context = context_of()
+    context.packs = packs
+    with pytest.raises(Problem, match="no images of"):
+        attack.run(context, of_data(data={"dataset": CROPS, "split": "train"}))
+    spec = of_data()
+    assert (spec.queue, spec.dataset_ids, spec.image_ids) == ("batch", (CROPS,), ())
+
+
+def test_parameters_that_do_not_go_are_bad_input(context_of: Make, masked: Image.Image) -> None:
+    context = context_of(masked)
+    for choice, said in (
+        (PGD(eps=0.5), "8-bit grid"),
+        (PGD(restarts=2, random_start=False), "start at random"),
+    ):
+        with pytest.raises(Problem, match=said) as refused:
+            attack.run(context, AttackSpec(images=context.ids, attack=choice))
+        assert refused.value.slug == "invalid-input"
+
+
+def test_accuracy_needs_labels(context_of: Make, masked: Image.Image) -> None:
+    context = context_of(masked)
+    spec = AttackSpec(images=context.ids, attack=FGSM(eps=1))
+    assert attack.run(context, spec).clean_accuracy is None
+    wrong = spec.model_copy(update={"label": "without_mask"})
+    accuracy = attack.run(context, wrong).clean_accuracy
+    assert accuracy is not None
+    assert (accuracy.successes, accuracy.total) == (0, 1)
 
 
 def test_spec_is_found_by_its_kind() -> None:

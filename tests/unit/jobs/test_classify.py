@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from services.worker.jobs import classify
+from services.worker.models.registry import find_models
+from shared.model_card import WEIGHTS_FILE
 from shared.problems import Problem
 from shared.specs.classify import ClassifySpec
 
@@ -97,3 +99,23 @@ def test_large_photo_is_annotated_on_a_reduced_copy(context_of: Make, masked: Im
     box = result.images[0].faces[0].box
     assert box.x == pytest.approx(178 * 3000 / 512, rel=0.1)
     assert max(Image.open(io.BytesIO(context.artifacts["annotated-0.jpg"])).size) == 2048
+
+
+def test_jobs_that_mean_different_models_do_not_share_one(
+    context_of: Make, bare: Image.Image
+) -> None:
+    shipped, own, lost = context_of(bare), context_of(bare), context_of(bare)
+    card, folder = find_models()["mask-cnn-32"]
+    weights = (folder / WEIGHTS_FILE).read_bytes()
+    own.registered["mine"] = card.model_copy(update={"id": "mine"}), weights
+    own.defaults["mask"] = "mine"
+    lost.defaults["mask"] = "gone"
+
+    outcomes = classify.run_batch(
+        [(item, ClassifySpec(images=item.ids)) for item in (shipped, lost, own)]
+    )
+
+    assert [model.id for model in outcomes[0].models] == ["mask-mobilenetv3s-112"]
+    assert isinstance(outcomes[1], Problem)
+    assert outcomes[1].slug == "unknown-model"
+    assert [model.id for model in outcomes[2].models] == ["mine"]

@@ -6,11 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import ValidationError
+from scipy.stats import norm
 
+from services.worker.attacks.criteria import Untargeted
+from services.worker.attacks.pgd import PGD
+from services.worker.attacks.run import run
 from services.worker.defenses.registry import DEFENSES
 from services.worker.jobs import defend
+from services.worker.models.architectures import build
+from services.worker.models.registry import find_models, load_model, pack_weights
 from shared.specs.defend import (
     AnyStep,
     BitDepth,
@@ -19,6 +26,7 @@ from shared.specs.defend import (
     Noise,
     PixelRepair,
     SeamCarving,
+    Smoothing,
 )
 
 Make = Callable[..., Any]
@@ -61,6 +69,46 @@ def test_bit_depth_eight_changes_nothing(context_of: Make, masked: Image.Image) 
     assert face.verdict == "steady"
 
 
+def test_smoothing_certifies_a_radius_and_leaves_the_picture(
+    context_of: Make, masked: Image.Image
+) -> None:
+    """Against the closed form: with all of n draws alike the bound is alpha^(1/n)."""
+    context = context_of(masked)
+    step = Smoothing(sigma=0.02, alpha=0.01, selection=20, samples=60)
+    spec = DefendSpec(images=context.ids, defenses=(Median(), step), model="mask-cnn-32")
+    result = defend.run(context, spec)
+    median, smoothed = result.images[0].faces[0].steps
+    assert median.certificate is None
+    certificate = smoothed.certificate
+    assert certificate
+    assert smoothed.probabilities["with_mask"] == 1
+    assert not certificate.abstains
+    assert certificate.probability == pytest.approx(0.01 ** (1 / 60), abs=1e-5)
+    assert certificate.radius == pytest.approx(0.02 * norm.ppf(0.01 ** (1 / 60)), abs=1e-5)
+    assert smoothed.changed_pixels == 0
+    again = defend.run(context, spec).images[0].faces[0].steps
+    assert again == (median, smoothed)
+
+
+def test_smoothing_abstains_where_the_votes_are_split(
+    context_of: Make, masked: Image.Image
+) -> None:
+    """Between little noise, with a mask, and so much that all looks bare."""
+    context = context_of(masked)
+    step = Smoothing(sigma=0.35, selection=20, samples=60)
+    spec = DefendSpec(images=context.ids, faces="whole", defenses=(step,), model="mask-cnn-32")
+    result = defend.run(context, spec)
+    (face,) = result.images[0].faces
+    certificate = face.steps[0].certificate
+    assert certificate
+    assert certificate.abstains
+    assert certificate.radius == 0
+    assert certificate.probability <= 0.5
+    assert 0.25 < face.steps[0].probabilities["with_mask"] < 0.75
+    assert face.verdict == "abstained"
+    assert result.verdicts == {"abstained": 1}
+
+
 def test_random_defense_follows_the_seed(context_of: Make, masked: Image.Image) -> None:
     outputs = []
     for seed in (1, 1, 2):
@@ -80,6 +128,76 @@ def test_repair_finds_a_planted_pixel_that_holds_the_label(
     assert defend.run(clean, spec).images[0].faces[0].suspicious_pixels == ()
 
 
+def test_the_detector_calls_an_attacked_face_suspicious_and_the_clean_one_not(
+    context_of: Make, masked: Image.Image
+) -> None:
+    """A PGD through nothing, on the very pixels that the classifier sees."""
+    loaded = load_model(*find_models()["mask-cnn-32"])
+    small = np.array(masked.convert("RGB").resize((32, 32), Image.Resampling.BOX))
+    before = torch.from_numpy(small).permute(2, 0, 1)[None]
+    label = loaded.classifier(before.float() / 255).argmax(1)
+    batch = run(PGD(eps=6), loaded.classifier, before, Untargeted(label))
+    assert batch.successes == 1
+    verdicts = []
+    for picture in (small, batch.results[0].adversarial):
+        context = context_of(Image.fromarray(picture))
+        spec = DefendSpec(
+            images=context.ids,
+            faces="whole",
+            model="mask-cnn-32",
+            defenses=(BitDepth(bits=8),),
+        )
+        result = defend.run(context, spec)
+        (face,) = result.images[0].faces
+        assert result.detector
+        assert result.warnings == ()
+        above = face.squeezing_score > result.detector.threshold
+        assert face.squeezing_suspicious is above
+        verdicts.append((face.squeezing_suspicious, face.verdict))
+    assert verdicts == [(False, "steady"), (True, "suspicious")]
+    assert result.detector.alarms / result.detector.images <= result.detector.false_positive_rate
+
+
+def test_a_model_without_a_threshold_gets_no_verdict_of_the_detector(
+    context_of: Make, masked: Image.Image
+) -> None:
+    torch.manual_seed(0)
+    made = pack_weights(
+        build("cnn", classes=("with_mask", "without_mask"), input_size=16),
+        id="mine",
+        task="mask",
+        architecture="cnn",
+        classes=("with_mask", "without_mask"),
+        input_size=(16, 16),
+        crop_margin=0.0,
+        license="test",
+        training_data={},
+        training={},
+    )
+    context = context_of(masked)
+    context.registered["mine"] = made
+    spec = DefendSpec(images=context.ids, faces="whole", model="mine", defenses=(BitDepth(bits=8),))
+    result = defend.run(context, spec)
+    assert result.detector is None
+    assert any("not calibrated for mine" in warning for warning in result.warnings)
+    (face,) = result.images[0].faces
+    assert face.squeezing_suspicious is None
+    assert 0 <= face.squeezing_score <= 2
+    assert face.verdict == "steady"
+
+
+def test_the_detectors_score_does_not_depend_on_what_is_carved(
+    context_of: Make, masked: Image.Image
+) -> None:
+    """The threshold was set at the classifier's input: the score is taken there, too."""
+    scores = []
+    for step in (SeamCarving(), Median()):
+        context = context_of(masked)
+        spec = DefendSpec(images=context.ids, faces="whole", defenses=(step,), model="mask-cnn-32")
+        scores.append(defend.run(context, spec).images[0].faces[0].squeezing_score)
+    assert scores[0] == scores[1]
+
+
 def test_target_larger_than_the_cut_face_is_a_clear_error(
     context_of: Make, masked: Image.Image
 ) -> None:
@@ -91,7 +209,14 @@ def test_target_larger_than_the_cut_face_is_a_clear_error(
 
 @pytest.mark.parametrize(
     "defenses",
-    [[], [{"name": "magic"}], [{"name": "median", "size": 4}], [{"name": "jpeg", "bits": 4}]],
+    [
+        [{"name": "smoothing"}, {"name": "median"}],
+        [{"name": "smoothing", "alpha": 0.5}],
+        [],
+        [{"name": "magic"}],
+        [{"name": "median", "size": 4}],
+        [{"name": "jpeg", "bits": 4}],
+    ],
 )
 def test_wrong_defenses_are_refused(defenses: list[dict[str, object]]) -> None:
     with pytest.raises(ValidationError):

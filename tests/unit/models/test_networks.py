@@ -41,5 +41,5 @@ def test_the_logit_is_that_of_the_length_of_the_class_capsule() -> None:
     torch.manual_seed(0)
     network = CapsNet(3, size=20, width=16).eval()
     images = torch.randn(4, 3, 20, 20)
-    lengths = squash(network.class_capsules(images)).norm(dim=-1)
+    lengths = squash(network.head.totals(network.primary_capsules(images))).norm(dim=-1)
     torch.testing.assert_close(network(images).sigmoid(), lengths, rtol=1e-3, atol=1e-6)

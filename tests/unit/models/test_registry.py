@@ -145,7 +145,7 @@ def test_a_task_without_models_is_said_to_have_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "model_id"),
-    [("mask", "mask-mobilenetv3s-112")],
+    [("mask", "mask-mobilenetv3s-112"), ("mask3", "mask3-mobilenetv3s-112")],
 )
 def test_each_task_has_its_default(task: str, model_id: str) -> None:
     assert default_model(task).id == model_id

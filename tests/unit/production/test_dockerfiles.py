@@ -67,7 +67,11 @@ def test_all_that_is_written_goes_to_the_temporary_folder(name: str) -> None:
 def test_the_api_image_has_neither_torch_nor_the_worker() -> None:
     text = (ROOT / "Dockerfile.api").read_text()
     copied = re.findall(r"^COPY (.*)", text, re.MULTILINE)
-    assert not any("worker" in line or line.startswith("services ") for line in copied)
+    # Of the worker only the models' cards and weights.
+    code = [line for line in copied if not line.startswith("services/worker/models/bundled ")]
+    assert not any("worker" in line or line.startswith("services ") for line in code)
+    bundled = (ROOT / "services/worker/models/bundled").rglob("*.*")
+    assert {path.suffix for path in bundled} == {".json", ".safetensors", ".md"}
     assert "'.[api]'" in text
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from shared.results import RESULTS
 from shared.specs import ANY_SPEC, SPECS, parse_spec
-from shared.specs.classify import ClassifySpec
+from shared.specs.classify import BATCHED_IMAGES, ClassifySpec
 from shared.specs.faces import INTERACTIVE_IMAGES
 
 IMAGE = "img_0123456789abcdef01234567"
@@ -68,10 +68,15 @@ def test_queue_follows_the_jobs_own_size() -> None:
     small = ClassifySpec(images=(IMAGE,) * INTERACTIVE_IMAGES)
     large = ClassifySpec(images=(IMAGE,) * (INTERACTIVE_IMAGES + 1))
     assert (small.queue, large.queue) == ("interactive", "batch")
-    assert small.batch_key == ClassifySpec(images=(IMAGE,), faces="whole").batch_key
-    assert small.batch_key != ClassifySpec(images=(IMAGE,), model="other").batch_key
-    assert large.batch_key is None
     assert large.timeout_seconds > small.timeout_seconds
+
+
+def test_small_jobs_on_one_model_may_share_a_batch() -> None:
+    one = ClassifySpec(images=(IMAGE,))
+    assert one.batch_key is not None
+    assert one.batch_key == ClassifySpec(images=(IMAGE, IMAGE), faces="whole").batch_key
+    assert one.batch_key != ClassifySpec(images=(IMAGE,), model="other").batch_key
+    assert ClassifySpec(images=(IMAGE,) * (BATCHED_IMAGES + 1)).batch_key is None
 
 
 def test_clients_can_use_specs_with_pydantic_alone() -> None:

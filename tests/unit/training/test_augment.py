@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from services.worker.training.augment import Augmentation, augment
+from services.worker.training.augment import Augmentation, _grid, augment
 
 NONE = Augmentation(flip=0, rotation=0, zoom=0, shift=0, color=0, erase=0, blur=0)
 
@@ -64,3 +64,17 @@ def test_color_changes_a_gray_picture_to_another_gray_only(amount: float) -> Non
     colored = changed(gray, color=amount)
     assert float((colored - colored.mean(1, keepdim=True)).abs().max()) < 1e-6
     assert float((colored - 0.5).abs().max()) <= 0.5 * amount + 1e-6
+
+
+def test_the_grid_is_that_of_pytorch() -> None:
+    rows = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(2))
+    expected = torch.nn.functional.affine_grid(rows, [5, 3, 7, 11], align_corners=False)
+    torch.testing.assert_close(_grid(rows, 7, 11), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_bytes_become_floats_and_large_batches_are_whole() -> None:
+    levels = (pictures(300) * 255).round().byte()
+    floats = changed(levels)
+    torch.testing.assert_close(floats, levels.float() / 255, atol=1e-5, rtol=0)
+    many = torch.full((3, 3, 300, 300), 0.5)
+    assert changed(many, color=0.3).unique().numel() > 2

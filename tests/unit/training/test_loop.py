@@ -9,15 +9,18 @@ import torch
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.training.augment import Augmentation
+from services.worker.training.balance import class_weights
+from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.data import LabeledImages
+from services.worker.training.history import Live
 from services.worker.training.loop import (
     TrainConfig,
     Trained,
     TrainingCancelledError,
-    one_cycle,
     predict,
     train,
 )
+from services.worker.training.optimize import one_cycle
 
 CLASSES = ("dark", "light")
 
@@ -70,6 +73,86 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(optimizer: str) -> None:
         assert torch.equal(weights(resumed)[name], tensor)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("stop", [1, 6, 8])  # within the first epoch, the second, and between two
+def test_a_run_killed_at_any_step_goes_on_to_the_same_model(optimizer: str, stop: int) -> None:
+    config = settings(optimizer=optimizer, epochs=3, frozen_epochs=1, backbone_rate=0.3)
+    whole = run(config)
+    kept: list[tuple[bytes, str]] = []
+
+    class Killed(BaseException):
+        pass
+
+    calls = itertools.count(1)
+
+    def kill() -> None:
+        # Four steps and a look at the validation images an epoch.
+        if next(calls) > stop + stop // 4:
+            raise Killed
+
+    def keep(state: dict[str, Any]) -> None:
+        kept.append(pack(state))
+
+    with pytest.raises(Killed):
+        run(config, save=keep, save_every_s=0, check_cancel=kill)
+    state = unpack(*kept[-1])
+    assert (state["epoch"], state["step"]) == divmod(stop, 4)
+    torch.manual_seed(1234)  # another process
+    resumed = run(config, resume=state)
+    assert resumed.history == whole.history
+    assert resumed.best == whole.best
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor)
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_statistics() -> None:
+    classifier = model()
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    data, held = shades(64, seed=1), shades(32, seed=2)
+    trained = train(classifier, data, held, settings(epochs=2, frozen_epochs=2))
+    after = weights(trained)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "network.head.5.weight",
+        "network.head.5.bias",
+    }
+    assert all(p.requires_grad for p in classifier.parameters())
+    thawed = train(model(), data, held, settings(epochs=3, frozen_epochs=1, patience=0))
+    assert not torch.equal(
+        weights(thawed)["network.features.0.weight"], before["network.features.0.weight"]
+    )
+
+
+def test_class_weights_make_up_for_a_rare_class() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 3)
+    found = class_weights(labels, 3)
+    assert found.tolist() == pytest.approx([12 / (2 * 9), 12 / (2 * 3), 0])
+    assert float(found[labels].mean()) == pytest.approx(1)
+    # Noise that tells nothing: the weighted loss is least where both classes are equally likely.
+    data = shades(96, seed=1)
+    blind = LabeledImages(
+        data.images * 0 + 90, (torch.arange(96) % 8 == 0).long(), CLASSES, data.groups
+    )
+    plain = Augmentation(flip=0, rotation=0, zoom=0, shift=0, color=0, erase=0, blur=0)
+    shares = []
+    for weighted in (False, True):
+        config = settings(epochs=12, class_weights=weighted, augmentation=plain, max_lr=1e-2)
+        trained = train(model(), blind, blind, config)
+        shares.append(float(predict(trained.classifier, blind.images).softmax(1)[0, 1]))
+    assert shares[0] < 0.25
+    assert 0.35 < shares[1] < 0.65
+
+
+def test_reports_live_figures() -> None:
+    seen: list[Live] = []
+    trained = run(settings(epochs=2), watch=seen.append)
+    assert [(live.epoch, live.step) for live in seen] == [
+        (e, s) for e in (0, 1) for s in (1, 2, 3, 4)
+    ]
+    assert seen[-1].accuracy == trained.history[-1].train_accuracy
+    assert seen[-1].loss == pytest.approx(trained.history[-1].train_loss)
+    assert 0 < trained.data_seconds < trained.seconds
+
+
 def test_a_state_is_not_changed_by_the_epochs_after_it() -> None:
     states: list[dict[str, Any]] = []
     config = settings()
@@ -97,7 +180,7 @@ def test_cancel_keeps_the_best_model_so_far() -> None:
     calls = itertools.count()
 
     def cancel_in_the_third_epoch() -> None:
-        if next(calls) == 9:
+        if next(calls) == 12:
             raise TrainingCancelledError
 
     trained = run(settings(epochs=50), check_cancel=cancel_in_the_third_epoch)
@@ -106,6 +189,16 @@ def test_cancel_keeps_the_best_model_so_far() -> None:
     logits = predict(trained.classifier, shades(32, seed=2).images)
     accuracy = float((logits.argmax(1) == shades(32, seed=2).labels).float().mean())
     assert accuracy == trained.best.val_accuracy
+
+
+def test_a_cancel_met_while_saving_keeps_the_best_model_too() -> None:
+    def save(state: dict[str, Any]) -> None:
+        if state["epoch"] == 2:
+            raise TrainingCancelledError
+
+    trained = run(settings(), save=save)
+    assert trained.cancelled
+    assert len(trained.history) == 2
 
 
 def test_cancel_before_any_epoch_has_nothing_to_keep() -> None:

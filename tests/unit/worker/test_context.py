@@ -1,5 +1,6 @@
 """What a job may do, and what stops it."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,10 @@ import pytest
 
 from services.worker.runtime.context import JobContext
 from services.worker.runtime.held import Cancelled, DeadlineExceeded, Held, LeaseLost
+from shared.dataset_card import DatasetCard
+from shared.db.queries import new_id
+from shared.model_card import ModelCard
+from shared.problems import Problem
 from tests.unit.worker.conftest import TENANT, Bench
 
 Begin = Callable[..., tuple[JobContext, Held]]
@@ -143,3 +148,76 @@ def test_stops_are_not_swallowed_by_a_job_that_catches_exceptions(begin: Begin) 
 
     with pytest.raises(Cancelled):
         careless()
+
+
+def test_a_model_is_registered_with_its_weights(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    card = a_card(b"weights")
+
+    context.save_model(card, b"weights")
+
+    found = context.registered_model("mine")
+    assert found is not None
+    assert found[0] == card
+    assert found[1]() == b"weights"
+    assert context.registered_model("other") is None
+    assert context.default_model_id("mask") is None
+    assert bench.repository.models.set_default(TENANT, "mask", "mine")
+    assert context.default_model_id("mask") == "mine"
+    with pytest.raises(ValueError, match="other weights"):
+        context.save_model(card, b"others")
+
+
+def test_a_stopped_job_may_still_register_what_it_has(begin: Begin) -> None:
+    context, held = begin()
+    held.cancel.set()
+    with pytest.raises(Cancelled):
+        context.save_model(a_card(b"weights"), b"weights")
+
+    context.save_model(a_card(b"weights"), b"weights", stopped=True)
+
+    assert context.registered_model("mine") is not None
+    lost, held = begin()
+    held.lease_until = time.monotonic() - 1
+    with pytest.raises(LeaseLost):
+        lost.save_model(a_card(b"others"), b"others", stopped=True)
+
+
+def test_a_data_set_is_registered_with_its_pack(begin: Begin) -> None:
+    context, _ = begin()
+    dataset_id = new_id("ds")
+    card = DatasetCard(id=dataset_id, name="x", layout="classes", classes=("a", "b"), items=())
+
+    context.save_dataset(card, b"pack", summary={"counts": {}})
+
+    assert context.load_dataset(dataset_id) == b"pack"
+    with pytest.raises(Problem) as caught:
+        context.load_dataset(new_id("ds"))
+    assert caught.value.slug == "unknown-dataset"
+
+
+def test_whoever_lost_the_lease_registers_nothing(bench: Bench, begin: Begin) -> None:
+    context, _ = begin(lease_seconds=-1)
+    bench.repository.keeping.reap(max_losses=3, retention_seconds=60, ring_again_seconds=1)
+    begin(context.job_id)
+
+    with pytest.raises(LeaseLost):
+        context.save_model(a_card(b"weights"), b"weights")
+    assert context.registered_model("mine") is None
+
+
+def a_card(weights: bytes) -> ModelCard:
+    """Return the card of a model with these weights."""
+    return ModelCard(
+        id="mine",
+        task="mask",
+        architecture="cnn",
+        classes=("a", "b"),
+        input_size=(32, 32),
+        crop_margin=0.2,
+        sha256=hashlib.sha256(weights).hexdigest(),
+        size=len(weights),
+        license="mine",
+        training_data={},
+        training={},
+    )

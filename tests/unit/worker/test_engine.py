@@ -7,7 +7,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from services.worker.runtime import context as context_module
 from services.worker.runtime.context import JobContext
-from services.worker.runtime.held import HandBack
+from services.worker.runtime.held import Cancelled, DeadlineExceeded, HandBack
 from shared.images import ImageRejectedError, decode_rgb
 from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
@@ -191,6 +191,44 @@ def test_a_large_result_is_kept_as_an_artifact(bench: Bench) -> None:
     stored = bench.repository.jobs.artifact(TENANT, job_id, "result.json")
     assert stored is not None
     assert len(bench.objects.get(stored.object_key)) == stored.size > 70_000
+
+
+@pytest.mark.parametrize(
+    ("stop", "state", "left"),
+    [(Cancelled(), "cancelled", ["best.txt"]), (DeadlineExceeded(), "failed", ["best.txt"])],
+)
+def test_a_job_that_is_stopped_may_leave_what_it_has(
+    bench: Bench, stop: BaseException, state: str, left: list[str]
+) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        context.put_artifact("half.txt", b"half", "text/plain")
+        context._held.cancel.set()
+        with pytest.raises(Cancelled):
+            context.put_artifact("more.txt", b"more", "text/plain")
+        context.put_artifact("best.txt", b"best", "text/plain", stopped=True)
+        raise stop
+
+    bench.engine(run).look()
+
+    assert bench.job(job_id).state == state
+    artifacts = bench.repository.jobs.artifacts(TENANT, job_id)
+    assert [made.name for made in artifacts] == left
+    assert bench.objects.get(artifacts[0].object_key) == b"best"
+
+
+def test_a_job_that_fails_leaves_nothing(bench: Bench) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        context.put_artifact("best.txt", b"best", "text/plain", stopped=True)
+        raise Problem("invalid-input", "No.")
+
+    bench.engine(run).look()
+
+    assert bench.job(job_id).state == "failed"
+    assert bench.repository.jobs.artifacts(TENANT, job_id) == []
 
 
 def test_a_job_that_asks_to_be_handed_back_waits_again(bench: Bench) -> None:

@@ -1,0 +1,1 @@
+"""The tables of the source papers, run again: ``python -m services.reproduce --help``."""

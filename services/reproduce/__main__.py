@@ -1,0 +1,64 @@
+"""``python -m services.reproduce``: runs the papers' tables and writes ``docs/results.md``.
+
+Everything done is kept under ``reproduction/`` (weights, attacked pictures), so that a run that is
+stopped goes on where it was.
+"""
+
+import argparse
+from pathlib import Path
+
+from services.reproduce.clean import PAPER, clean_cost
+from services.reproduce.lines import all_lines
+from services.reproduce.page import Found, page
+from services.reproduce.running import Workshop, load_row, run_lines
+
+GROUPS = ("table1", "table2", "figures")
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("reproduction"))
+    parser.add_argument("--out", type=Path, help="default: docs/results.md; with --quick no file")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help=f"{', '.join(GROUPS)}, or the start of lines' ids"
+    )
+    parser.add_argument("--quick", action="store_true", help="10 pictures, 5 generations a line")
+    parser.add_argument("--no-training", action="store_true", help="leave out models not trained")
+    parser.add_argument("--hours", type=float, default=24.0, help="stop then, and write the page")
+    arguments = parser.parse_args()
+    if not (arguments.data / "mask_classification" / "test").is_dir():
+        parser.error(f"{arguments.data} has no mask_classification/test: give --data")
+    lines = all_lines(quick=arguments.quick)
+    wanted = [
+        line
+        for line in lines
+        if not arguments.only or any(line.id.startswith(start) for start in arguments.only)
+    ]
+    if not wanted:
+        parser.error(f"no line starts with {' or '.join(arguments.only)}")
+    shop = Workshop(
+        arguments.data,
+        arguments.cache,
+        not arguments.no_training,
+        lambda line: print(line, flush=True),
+    )
+    run_lines(wanted, shop, seconds=arguments.hours * 3600)
+    found = {line.id: Found(*done) for line in lines if (done := load_row(line, shop))}
+    shop.may_train = False
+    costs = [cost for name in PAPER if (cost := clean_cost(name, shop))]
+    text = page(lines, found, shop.missing, costs)
+    out = arguments.out or (None if arguments.quick else Path("docs") / "results.md")
+    if out is None:
+        print(text)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(out)
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Adversarial cloaking: small changes after which recognizers take a face for someone else's."""

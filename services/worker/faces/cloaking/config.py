@@ -1,0 +1,54 @@
+"""Settings of a cloak, and presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloakConfig:
+    """How far, and how hard, a face is changed.
+
+    ``eps`` bounds the change of every sample, in 1/255. ``cell`` is the side of the perturbation's
+    cells in pixels of the 160 px frame: over 1, its frequencies are low, and JPEG keeps them.
+    Each of ``steps`` gradient steps averages ``samples`` random changes of the photo of the given
+    ``strength`` (0: none). ``stop_below`` ends a face's search once its similarity to itself, to
+    every recognizer asked and averaged over the last steps, is under it.
+    """
+
+    eps: float = 10.0
+    steps: int = 80
+    samples: int = 1
+    cell: float = 2.0
+    momentum: float = 0.9
+    smooth: float = 1.0  # sigma of the gradient's smoothing (Dong et al. 2019), in cells
+    strength: float = 1.0
+    perceptual: float = 0.5  # how far smooth skin is spared: 0 not at all, 1 entirely
+    statistics: float = 0.0  # weight of the pull away from how faces are embedded in general
+    stop_below: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = (
+            (0 < self.eps <= 64, "eps lies in (0, 64] / 255"),
+            (self.steps >= 1, "steps start at 1"),
+            (self.samples >= 1, "samples start at 1"),
+            (1 <= self.cell <= 16, "cell lies in 1 … 16 pixels of the frame"),
+            (0 <= self.momentum < 1, "momentum lies in [0, 1)"),
+            (0 <= self.smooth <= 4, "smooth lies in [0, 4]"),
+            (0 <= self.strength <= 1, "strength lies in [0, 1]"),
+            (0 <= self.perceptual <= 1, "perceptual lies in [0, 1]"),
+            (self.statistics >= 0, "statistics is not negative"),
+        )
+        for holds, text in checks:
+            if not holds:
+                raise ValueError(text)
+
+
+PRESETS: Mapping[str, CloakConfig] = MappingProxyType(
+    {
+        "low": CloakConfig(eps=6, steps=60),
+        "medium": CloakConfig(eps=10, steps=80),
+        "high": CloakConfig(eps=16, steps=120),
+        "live": CloakConfig(eps=12, steps=8, momentum=0.8),
+    }
+)

@@ -1,0 +1,262 @@
+"""Searches for a face's cloak: momentum on the sign of the gradient, through random changes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from services.worker.faces.alignment import FRAME
+from services.worker.faces.cloaking.changes import blur, jpeg, move, random_maps
+from services.worker.faces.cloaking.config import CloakConfig
+from services.worker.faces.cloaking.visibility import visibility
+from services.worker.models.recognizers import Recognizer
+
+RECENT = 0.8  # share of the earlier similarities in their running mean
+SMALLEST_COPY = 16  # side in pixels of the smallest copy that JPEG is simulated on
+JPEG_REACH = 2.5  # photo pixels a frame pixel; over it JPEG's blocks are finer than the frame
+
+Progress = Callable[[int, int, float], None]
+"""Receives the step, their number and the mean similarity so far."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One face to cloak.
+
+    ``frame`` is float ``(3, 160, 160)`` in [0, 1]; ``scale`` is photo pixels a frame pixel;
+    ``gray`` keeps the change the same in all channels. ``others`` are further aligned photos of the
+    person ``(K, 3, 160, 160)``; ``targets`` has an embedding ``(D,)`` a recognizer, to move to.
+    """
+
+    frame: Tensor
+    scale: float
+    seed: int
+    gray: bool = False
+    others: Tensor | None = None
+    targets: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Cloak:
+    """The change of one face: ``(3, 160, 160)``, in 1/255, at most eps in size, and its search."""
+
+    change: Tensor
+    steps: int
+    similarity: float
+
+
+def cloak_faces(
+    subjects: Sequence[Subject],
+    recognizers: Sequence[Recognizer],
+    config: CloakConfig,
+    *,
+    progress: Progress | None = None,
+    check_cancel: Callable[[], None] | None = None,
+) -> list[Cloak]:
+    """Find a cloak for every face, all of them in one batch.
+
+    Untargeted: away from the face's own embedding (and those of its other photos), on average over
+    the recognizers. Targeted: towards the target's. Raises ``ValueError`` without a recognizer.
+    """
+    if not recognizers:
+        raise ValueError("a cloak is made against at least one recognizer")
+    if not subjects:
+        return []
+    search = _Search(subjects, recognizers, config)
+    for step in range(config.steps):
+        if check_cancel is not None:
+            check_cancel()
+        similarity = search.step(step)
+        if progress is not None:
+            progress(step + 1, config.steps, similarity)
+        if not search.active:
+            break
+    return search.cloaks()
+
+
+class _Search:
+    def __init__(
+        self, subjects: Sequence[Subject], recognizers: Sequence[Recognizer], config: CloakConfig
+    ) -> None:
+        device = next(recognizers[0].parameters()).device
+        self.subjects, self.recognizers, self.config = subjects, recognizers, config
+        self.frames = torch.stack([subject.frame for subject in subjects]).to(device)
+        self.limits = visibility(self.frames, config.perceptual) * config.eps / 255
+        self.generators = [torch.Generator().manual_seed(subject.seed) for subject in subjects]
+        self.grids = [self._start(number).to(device) for number in range(len(subjects))]
+        self.momenta = [torch.zeros_like(grid) for grid in self.grids]
+        self.active = list(range(len(subjects)))
+        self.similar = [1.0] * len(subjects)
+        self.steps_taken = [0] * len(subjects)
+        with torch.no_grad():
+            self.own = [self._own(recognizer) for recognizer in recognizers]
+
+    def _start(self, number: int) -> Tensor:
+        subject = self.subjects[number]
+        # A photo with fewer pixels than the frame holds no finer change than its own pixels.
+        cells = max(4, round(FRAME * min(1.0, subject.scale) / self.config.cell))
+        channels = 1 if subject.gray else 3
+        draw = torch.rand(1, channels, cells, cells, generator=self.generators[number])
+        return draw - 0.5
+
+    def _own(self, recognizer: Recognizer) -> Tensor:
+        clean = recognizer.of_frames(self.frames) + recognizer.of_frames(self.frames.flip(3))
+        rows = []
+        for number, subject in enumerate(self.subjects):
+            row = functional.normalize(clean[number], dim=0)
+            if subject.others is not None and len(subject.others):
+                further = recognizer.of_frames(subject.others.to(self.frames))
+                row = functional.normalize(row + further.sum(0), dim=0)
+            rows.append(row)
+        return torch.stack(rows)
+
+    def change(self, number: int, grid: Tensor) -> Tensor:
+        """Return the change of one frame, ``(3, 160, 160)`` in [0, 1] units."""
+        whole = functional.interpolate(grid, (FRAME, FRAME), mode="bilinear", align_corners=False)
+        return (whole * self.limits[number : number + 1])[0].expand(3, -1, -1)
+
+    def step(self, step: int) -> float:
+        """Take one step; returns the mean similarity of the faces still searched for."""
+        grids = [self.grids[number].detach().requires_grad_() for number in self.active]
+        total = self.frames.new_zeros(len(self.active))
+        for _ in range(self.config.samples):
+            changed = torch.stack(
+                [
+                    (self.frames[number] + self.change(number, grid)).clamp(0, 1)
+                    for number, grid in zip(self.active, grids, strict=True)
+                ]
+            )
+            seen = self._as_shared(changed, step)
+            similarities, losses = self._judged(seen)
+            total += similarities.detach() / self.config.samples
+            (losses.sum() / self.config.samples).backward()
+        size = 2.0 * self._pace(step)
+        for place, (number, grid) in enumerate(zip(self.active, grids, strict=True)):
+            gradient = self._smooth(_gradient(grid))
+            mean = gradient.abs().mean().clamp(min=1e-12)
+            self.momenta[number] = self.config.momentum * self.momenta[number] + gradient / mean
+            moved = self.grids[number] - size * self.momenta[number].sign()
+            self.grids[number] = moved.clamp(-1, 1)
+            self.similar[number] = RECENT * self.similar[number] + (1 - RECENT) * float(
+                total[place]
+            )
+            self.steps_taken[number] += 1
+        if self.config.stop_below is not None:
+            limit = self.config.stop_below
+            self.active = [number for number in self.active if self.similar[number] >= limit]
+        return float(total.mean())
+
+    def _pace(self, step: int) -> float:
+        """Return the step's size as a share of eps: long at first, short at the end."""
+        left = 1 - step / self.config.steps
+        return max(0.02, min(0.25, 4.0 / self.config.steps)) * (0.2 + 0.8 * left)
+
+    def _smooth(self, gradient: Tensor) -> Tensor:
+        return blur(gradient, [self.config.smooth]) if self.config.smooth else gradient
+
+    def _judged(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the faces' similarities to themselves and the losses, ``(N,)`` each."""
+        similar, loss = seen.new_zeros(len(seen)), seen.new_zeros(len(seen))
+        for place, recognizer in enumerate(self.recognizers):
+            embeddings = recognizer.of_frames(seen.contiguous(memory_format=torch.channels_last))
+            own = (embeddings * self.own[place][self.active]).sum(1)
+            similar = similar + own / len(self.recognizers)
+            goals = []
+            for row, number in enumerate(self.active):
+                targets = self.subjects[number].targets
+                goal = own[row]
+                if targets is not None:
+                    goal = goal - 2 * (embeddings[row] @ targets[place].to(embeddings))
+                goals.append(goal)
+            loss = loss + torch.stack(goals) / len(self.recognizers)
+            if self.config.statistics and recognizer.knows_faces:
+                usual = _usualness(embeddings, recognizer)
+                loss = loss + self.config.statistics * usual / len(self.recognizers)
+        return similar, loss
+
+    def _as_shared(self, changed: Tensor, step: int) -> Tensor:
+        """Return the faces as others may get them: coded, blurred, cropped a little off."""
+        strength = self.config.strength
+        if strength == 0:
+            return changed
+        generators = [self.generators[number] for number in self.active]
+        kind = step % 3
+        if kind == 1:
+            changed = torch.stack(
+                [
+                    self._coded(face, self.subjects[number].scale, generator)
+                    for face, number, generator in zip(
+                        changed, self.active, generators, strict=True
+                    )
+                ]
+            )
+        elif kind == 2:
+            sigmas = [
+                float(torch.rand(1, generator=generator))
+                * 1.2
+                * strength
+                / max(0.5, self.subjects[number].scale)
+                for number, generator in zip(self.active, generators, strict=True)
+            ]
+            changed = blur(changed, sigmas)
+        return move(changed, random_maps(generators, strength).to(changed))
+
+    def _coded(self, face: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+        quality = int(torch.randint(60, 96, (1,), generator=generator))
+        if scale > JPEG_REACH:
+            return face
+        side = max(SMALLEST_COPY, round(FRAME * scale))
+        copy = face[None]
+        if side != FRAME:
+            copy = functional.interpolate(copy, (side, side), mode="bilinear", antialias=True)
+        copy = jpeg(copy, quality)
+        if side != FRAME:
+            copy = functional.interpolate(copy, (FRAME, FRAME), mode="bilinear", antialias=True)
+        return copy[0]
+
+    def cloaks(self) -> list[Cloak]:
+        return [
+            Cloak(
+                (255 * self.change(number, grid)).detach().cpu().clone(),
+                self.steps_taken[number],
+                self.similar[number],
+            )
+            for number, grid in enumerate(self.grids)
+        ]
+
+
+def _gradient(grid: Tensor) -> Tensor:
+    if grid.grad is None:
+        raise RuntimeError("no gradient reached the perturbation")
+    return grid.grad
+
+
+def _usualness(embeddings: Tensor, recognizer: Recognizer) -> Tensor:
+    """Return how much each embedding is like those of faces in general, ``(N,)``.
+
+    The negative Mahalanobis distance to the embeddings of many people: it falls as a cloaked face
+    leaves the region where any face is embedded, and needs neither a label nor anyone's photo.
+    """
+    spread = recognizer.face_covariance
+    ridge = 1e-2 * spread.diagonal().mean() * torch.eye(len(spread), device=spread.device)
+    apart = embeddings - recognizer.face_mean
+    solved = torch.linalg.solve(spread + ridge, apart.T).T
+    distances: Tensor = (apart * solved).sum(1) / embeddings.shape[1]
+    return -distances.clamp(max=4.0)
+
+
+def synthetic_identity(recognizer: Recognizer, seed: int) -> Tensor:
+    """Draw an embedding ``(D,)`` of a person who does not exist.
+
+    From the normal distribution that the embeddings of many people have. Raises ``ValueError`` for
+    a recognizer without such statistics.
+    """
+    if not recognizer.knows_faces:
+        raise ValueError(f"{recognizer.identifier} comes without statistics of faces")
+    draws = np.random.default_rng(seed).standard_normal(len(recognizer.face_mean))
+    values, vectors = torch.linalg.eigh(recognizer.face_covariance.double().cpu())
+    drawn = vectors @ (values.clamp(min=0).sqrt() * torch.from_numpy(draws))
+    return functional.normalize((recognizer.face_mean.double().cpu() + drawn).float(), dim=0)

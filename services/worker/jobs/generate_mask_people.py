@@ -1,0 +1,123 @@
+"""The wearers of a ``generate-mask`` job, from a data set or from one person's photos."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from services.worker.faces.alignment import FRAME
+from services.worker.faces.detection import FaceDetector
+from services.worker.jobs.warmth import face_detector
+from services.worker.masks.projector import fit
+from services.worker.masks.wearers import Wearers, aligned_wearer, gather
+from services.worker.runtime.context import JobContext
+from services.worker.training.packs import PackedDataset
+from shared.dataset_card import DatasetItem
+from shared.problems import Problem
+from shared.specs.generate_mask import GenerateMaskSpec
+
+HELD_OUT = 0.25  # of the people, where the data set has no test split
+ME = "me"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Wearers to train on, and others to judge by. One person's photos are split instead."""
+
+    training: Wearers
+    held_out: Wearers | None
+    missed: int
+
+
+def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> Sides:
+    """Align all photos, on the disk: memory does not grow with the number of people.
+
+    Raises ``invalid-input`` when nobody's face is found, or too few people's.
+    """
+    detector = face_detector(context.models, context.device)
+    if spec.dataset is None:
+        return _one_person(context, spec, detector)
+    pack = PackedDataset(context.load_dataset(spec.dataset))
+    if pack.card.layout == "boxes":
+        raise Problem("invalid-input", "The data set has boxes; this job needs a folder a person.")
+    items = _chosen(pack, spec)
+    frames = open_memmap(
+        folder / "frames.npy", mode="w+", dtype=np.uint8, shape=(len(items), FRAME, FRAME, 3)
+    )
+    points: list[NDArray[np.float64]] = []
+    kept: list[DatasetItem] = []
+    for number, item in enumerate(items):
+        photo = pack.read(item)
+        faces = detector.detect(photo)
+        if faces:
+            frames[len(kept)], place = aligned_wearer(photo, faces[0])
+            points.append(place)
+            kept.append(item)
+        if number % 8 == 0:
+            message = f"aligning faces: {number + 1} of {len(items)} photos"
+            context.progress(0, 1, message)
+    if not kept:
+        raise Problem("invalid-input", "No face was found in any photo of the data set.")
+    names = tuple(sorted({str(item.label) for item in kept}))
+    number_of = {name: index for index, name in enumerate(names)}
+    people = torch.tensor([number_of[str(item.label)] for item in kept])
+    everyone = Wearers(frames[: len(kept)], fit(np.stack(points)), people, names)
+    tests = {str(item.label) for item in kept if item.split == "test"}
+    return _by_person(everyone, tests, spec.seed, missed=len(items) - len(kept))
+
+
+def _chosen(pack: PackedDataset, spec: GenerateMaskSpec) -> list[DatasetItem]:
+    items = [item for item in pack.items("all") if item.label is not None]
+    names = sorted({str(item.label) for item in items})
+    if spec.people is not None and spec.people < len(names):
+        drawn = np.random.default_rng(spec.seed).choice(len(names), spec.people, replace=False)
+        wanted = {names[index] for index in drawn}
+        items = [item for item in items if item.label in wanted]
+    return items
+
+
+def _by_person(everyone: Wearers, tests: set[str], seed: int, *, missed: int) -> Sides:
+    names = everyone.names
+    if len(names) < 2:
+        raise Problem(
+            "invalid-input",
+            "The data set shows one person only: send that person's photos as `images`.",
+        )
+    if not tests or len(tests) == len(names):
+        count = max(1, round(HELD_OUT * len(names)))
+        drawn = np.random.default_rng(seed).permutation(len(names))[:count]
+        tests = {names[index] for index in drawn}
+    apart = torch.tensor([name in tests for name in names])[everyone.people]
+    return Sides(_people(everyone, ~apart), _people(everyone, apart), missed)
+
+
+def _people(everyone: Wearers, chosen: torch.Tensor) -> Wearers:
+    """Return some photos, their people numbered anew."""
+    which = torch.nonzero(chosen)[:, 0].tolist()
+    numbers, people = torch.unique(everyone.people[which], return_inverse=True)
+    names = tuple(everyone.names[int(number)] for number in numbers)
+    part = everyone.of(which)
+    return Wearers(part.frames, part.fits, people, names)
+
+
+def _one_person(context: JobContext, spec: GenerateMaskSpec, detector: FaceDetector) -> Sides:
+    found = []
+    for index in range(len(spec.images)):
+        photo = context.load_image(index)
+        faces = detector.detect(photo)
+        if faces:
+            found.append((ME, *aligned_wearer(photo, faces[0])))
+        context.progress(0, 1, f"aligning faces: {index + 1} of {len(spec.images)} photos")
+    if not found:
+        raise Problem("invalid-input", "No face was found in any of the photos.")
+    wearer = gather(found)
+    missed = len(spec.images) - len(found)
+    if len(found) < 3:
+        return Sides(wearer, None, missed)
+    # Every third photo is kept for the figures.
+    held = [index for index in range(len(found)) if index % 3 == 2]
+    rest = [index for index in range(len(found)) if index % 3 != 2]
+    return Sides(wearer.of(rest), wearer.of(held), missed)

@@ -1,0 +1,175 @@
+"""What a ``train`` spec means: settings, perturbations, and what the model starts from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.worker.attacks.fgsm import FGSM
+from services.worker.attacks.pgd import PGD
+from services.worker.models.architectures import build, default_input
+from services.worker.models.base import Classifier
+from services.worker.models.registry import (
+    LoadedModel,
+    ModelUnavailableError,
+    assemble,
+    find_models,
+    parse_weights,
+    read_weights,
+)
+from services.worker.runtime.context import JobContext
+from services.worker.training.config import TrainConfig
+from services.worker.training.initial import adopt, imagenet_weights
+from services.worker.training.presets import PRESETS, bf16_helps
+from services.worker.training.robust import Adversarial, FewPixels, Perturb
+from shared.model_card import ModelCard
+from shared.problems import Problem
+from shared.specs.train import (
+    Distillation,
+    FgsmTraining,
+    FineTune,
+    Hyperparameters,
+    PgdTraining,
+    PixelTraining,
+    TrainSpec,
+)
+
+TORCHVISION = "torchvision"  # the folder of ImageNet weights in the operator's registry
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec with everything decided."""
+
+    architecture: str
+    size: int
+    classes: tuple[str, ...]
+    config: TrainConfig
+    perturb: Perturb | None
+
+    def build(self) -> Classifier:
+        """Build the network with fresh weights, which follow from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return build(self.architecture, classes=self.classes, input_size=self.size)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model starts from: the line of models before it, and those that were loaded."""
+
+    lineage: tuple[str, ...] = ()
+    used: tuple[ModelCard, ...] = ()
+
+
+def make_plan(spec: TrainSpec, classes: Sequence[str], device: torch.device) -> Plan:
+    """Decide what the spec leaves open."""
+    preset = PRESETS[spec.preset] if spec.preset else None
+    architecture = spec.architecture or (preset.architecture if preset else "mobilenet_v3_small")
+    size = spec.input_size or default_input(architecture)
+    if spec.input_size is None and preset is not None and preset.architecture == architecture:
+        size = preset.input_size
+    base = preset.config if preset else TrainConfig()
+    config = replace(_settled(base, spec.hyperparameters), seed=spec.seed)
+    if isinstance(spec.method, FineTune):
+        config = replace(
+            config,
+            frozen_epochs=min(spec.method.frozen_epochs, config.epochs),
+            backbone_rate=spec.method.backbone_rate,
+        )
+    if isinstance(spec.robust, Distillation):
+        config = replace(config, temperature=spec.robust.temperature)
+    wanted = spec.hyperparameters.precision
+    bf16 = wanted == "bfloat16" or (wanted == "auto" and bf16_helps(architecture, device))
+    return Plan(architecture, size, tuple(classes), replace(config, bf16=bf16), _perturbation(spec))
+
+
+def _settled(config: TrainConfig, wanted: Hyperparameters) -> TrainConfig:
+    """Return the settings with those that the client gave."""
+    given: dict[str, Any] = wanted.model_dump(exclude_none=True)
+    given.pop("precision")
+    balance = given.pop("balance", None)
+    if balance is not None:
+        given |= {"balanced": balance == "sampling", "class_weights": balance == "weights"}
+    augmentation = replace(config.augmentation, **given.pop("augmentation"))
+    return replace(config, augmentation=augmentation, **given)
+
+
+def _perturbation(spec: TrainSpec) -> Perturb | None:
+    robust = spec.robust
+    if isinstance(robust, FgsmTraining):
+        attack: FGSM | PGD = FGSM(eps=robust.eps, norm=robust.norm)
+        return Adversarial(attack=attack, share=robust.share, random_start=robust.random_start)
+    if isinstance(robust, PgdTraining):
+        attack = PGD(
+            eps=robust.eps, norm=robust.norm, steps=robust.steps, step_size=robust.step_size
+        )
+        return Adversarial(attack=attack, share=robust.share, random_start=robust.random_start)
+    if isinstance(robust, PixelTraining):
+        return FewPixels(pixels=robust.pixels, tries=robust.tries, share=robust.share)
+    return None
+
+
+def start(context: JobContext, spec: TrainSpec, classifier: Classifier) -> Origin:
+    """Give the classifier the weights that the spec starts from."""
+    if spec.initialization.source == "imagenet":
+        name, tensors = _imagenet(context, classifier.architecture)
+        adopt(classifier, tensors)
+        return Origin(lineage=(name,))
+    if spec.source_model is None:
+        return Origin()
+    card, tensors = find_model(context, spec.source_model)
+    if card.architecture != classifier.architecture:
+        raise Problem(
+            "invalid-input",
+            f"The model {card.id!r} is a {card.architecture}, not a {classifier.architecture}.",
+        )
+    adopt(classifier, tensors, keep_head=card.classes == classifier.classes)
+    return Origin(lineage=(card.id, *card.lineage), used=(card,))
+
+
+def load_teacher(context: JobContext, model_id: str, plan: Plan) -> LoadedModel:
+    """Load a registered teacher; it must answer the student's question."""
+    card, tensors = find_model(context, model_id)
+    if card.classes != plan.classes or card.input_size != (plan.size, plan.size):
+        raise Problem(
+            "invalid-input",
+            f"The teacher {card.id!r} has the classes {', '.join(card.classes)} and an input of "
+            f"{card.input_size[0]} px; the student has {', '.join(plan.classes)} and "
+            f"{plan.size} px.",
+        )
+    return assemble(card, tensors, device=context.device)
+
+
+def find_model(context: JobContext, model_id: str) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Return a model of any task: the tenant's, the operator's, or a shipped one.
+
+    Raises the problems ``unknown-model`` and ``model-unavailable``.
+    """
+    registered = context.registered_model(model_id)
+    try:
+        if registered is not None:
+            card, read = registered
+            return card, parse_weights(card, read(), place="the registry's copy")
+        found = find_models(context.settings.registry_dir).get(model_id)
+        if found is None:
+            raise Problem("unknown-model", f"There is no model {model_id!r}.")
+        return found[0], read_weights(*found)
+    except ModelUnavailableError as error:
+        raise Problem("model-unavailable", f"{error}.") from error
+
+
+def _imagenet(context: JobContext, architecture: str) -> tuple[str, dict[str, Tensor]]:
+    mounted = context.settings.registry_dir / TORCHVISION
+    folders = (mounted, Path(torch.hub.get_dir()) / "checkpoints")
+    allowed = context.settings.allow_downloads
+    try:
+        return imagenet_weights(
+            architecture, folders=folders, download_to=mounted if allowed else None
+        )
+    except ModelUnavailableError as error:
+        text = str(error)
+        raise Problem("model-unavailable", f"{text[0].upper()}{text[1:]}.") from error

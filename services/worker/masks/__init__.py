@@ -1,0 +1,1 @@
+"""Adversarial face masks: put on faces, generated, trained against recognizers, printed."""

@@ -1,0 +1,133 @@
+"""Queries on data sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy.orm import Session
+
+from shared.db.queries import Queries, dataset_prefix
+from shared.db.tables import HELD_STATES, Dataset, Job, Sweep
+from shared.problems import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDataset:
+    """A data set whose pack is already in the object store, announced under ``sweep_id``."""
+
+    id: str
+    name: str
+    layout: str
+    classes: Sequence[str]
+    summary: dict[str, Any]
+    images: int
+    size: int
+    sha256: str
+    object_key: str
+    sweep_id: int
+    keep_seconds: float | None = None
+
+
+class DatasetQueries(Queries):
+    """Data sets."""
+
+    def create(self, tenant_id: str, new: NewDataset, *, job_id: str, fence: int) -> Dataset | None:
+        """Record a data set that a job made; ``None`` when that job is not held any more.
+
+        What an earlier claim of the same job recorded is deleted.
+        """
+        with self._write() as session:
+            if not is_held(session, job_id, fence):
+                return None
+            earlier = session.scalars(
+                delete(Dataset).where(Dataset.job_id == job_id).returning(Dataset.id)
+            ).all()
+            for dataset_id in earlier:
+                self._sweep(session, tenant_id, dataset_prefix(tenant_id, dataset_id))
+            now = self._now(session)
+            keep = new.keep_seconds
+            row = Dataset(
+                id=new.id,
+                tenant_id=tenant_id,
+                name=new.name,
+                layout=new.layout,
+                classes=list(new.classes),
+                summary=new.summary,
+                images=new.images,
+                size=new.size,
+                sha256=new.sha256,
+                object_key=new.object_key,
+                job_id=job_id,
+                created_at=now,
+                expires_at=None if keep is None else now + keep,
+            )
+            session.add(row)
+            session.execute(delete(Sweep).where(Sweep.id == new.sweep_id))
+            return row
+
+    def get(self, tenant_id: str, dataset_id: str) -> Dataset | None:
+        """Return a data set, or ``None`` for a missing, expired or foreign one."""
+        with self._read() as session:
+            query = self._visible(tenant_id, self._now(session))
+            return session.scalar(query.where(Dataset.id == dataset_id))
+
+    def of_job(self, tenant_id: str, job_id: str) -> list[Dataset]:
+        """Return the data sets that a job made."""
+        with self._read() as session:
+            query = self._visible(tenant_id, self._now(session))
+            return list(session.scalars(query.where(Dataset.job_id == job_id)))
+
+    def page(
+        self, tenant_id: str, *, limit: int, before: tuple[float, str] | None = None
+    ) -> list[Dataset]:
+        """Return data sets, newest first, those before ``(created_at, id)``."""
+        with self._read() as session:
+            query = (
+                self._visible(tenant_id, self._now(session))
+                .order_by(Dataset.created_at.desc(), Dataset.id.desc())
+                .limit(limit)
+            )
+            if before is not None:
+                created_at, dataset_id = before
+                query = query.where(
+                    or_(
+                        Dataset.created_at < created_at,
+                        (Dataset.created_at == created_at) & (Dataset.id < dataset_id),
+                    )
+                )
+            return list(session.scalars(query))
+
+    def delete(self, tenant_id: str, dataset_id: str) -> bool:
+        """Delete a data set; raises ``dataset-in-use`` while a live job reads it."""
+        with self._write() as session:
+            row = session.scalar(
+                select(Dataset)
+                .where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
+                .with_for_update()
+            )
+            if row is None:
+                return False
+            live = self._live_job_that(
+                session, tenant_id, lambda spec: dataset_id in spec.dataset_ids
+            )
+            if live is not None:
+                raise Problem("dataset-in-use", f"Job {live} still reads this data set.", job=live)
+            session.delete(row)
+            self._sweep(session, tenant_id, dataset_prefix(tenant_id, dataset_id))
+            return True
+
+    @staticmethod
+    def _visible(tenant_id: str, now: float) -> Select[Dataset]:
+        unexpired: ColumnElement[bool] = or_(Dataset.expires_at.is_(None), Dataset.expires_at > now)
+        return select(Dataset).where(Dataset.tenant_id == tenant_id, unexpired)
+
+
+def is_held(session: Session, job_id: str, fence: int) -> bool:
+    """Whether this claim of the job is in force; locks the job's row until the commit."""
+    held = (
+        select(Job.id)
+        .where(Job.id == job_id, Job.fence == fence, Job.state.in_(HELD_STATES))
+        .with_for_update()
+    )
+    return session.scalar(held) is not None

@@ -1,0 +1,154 @@
+"""``generate-mask``: face masks whose design keeps recognizers from knowing the wearer."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.specs.base import ImageId, ImagesSpec, Queue
+from shared.specs.data import DatasetId
+from shared.specs.faces import MODEL_ID_PATTERN
+from shared.specs.hog import HogSettings
+
+ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID_PATTERN)]
+MOST_DESIGNS = 24
+_OF_HOG = frozenset({"kind", "method", "hog", "images", "seed"})
+
+
+class MaskHyperparameters(BaseModel):
+    """How a generator is trained; an epoch takes one photo of every person."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=100, ge=1, le=5000)
+    batch_size: int = Field(default=32, ge=2, le=512)
+    max_lr: float = Field(default=0.005, gt=0, le=10)
+    variation: float = Field(default=0.1, ge=0, le=100, description="weight of total variation")
+    printability: float = Field(
+        default=0.1, ge=0, le=100, description="weight of the distance to printable colors"
+    )
+    diversity: float = Field(
+        default=0.05, ge=0, le=100, description="weight of the designs' likeness to each other"
+    )
+
+
+class GenerateMaskSpec(ImagesSpec):
+    """Design face masks against recognizers, for many people or for one."""
+
+    summary: ClassVar[str] = "Design printable face masks that recognizers do not see through"
+    spec_examples: ClassVar[list[dict[str, Any]]] = [
+        {"kind": "generate-mask", "images": ["img_0123456789abcdef01234567"]},
+        {
+            "kind": "generate-mask",
+            "dataset": "ds_0123456789abcdef01234567",
+            "generator": "convolutional",
+            "model_id": "our-masks",
+        },
+        {"kind": "generate-mask", "from_model": "our-masks", "designs": 12, "seed": 5},
+        {"kind": "generate-mask", "method": "hog", "hog": {"pattern": "grid", "steps": 500}},
+    ]
+
+    kind: Literal["generate-mask"] = "generate-mask"
+    method: Literal["gan", "hog"] = Field(
+        default="gan",
+        description=(
+            "`gan`: designs against recognizers, from a generator; `hog`: a pattern against dlib's "
+            "HOG face detector, by simulated annealing, set by `hog` and `seed` alone"
+        ),
+    )
+    hog: HogSettings = HogSettings()
+    images: tuple[ImageId, ...] = Field(
+        default=(),
+        max_length=256,
+        description=(
+            "photos of one person, whom the design is to protect; files sent in the same "
+            "multipart call are added"
+        ),
+    )
+    dataset: DatasetId | None = Field(
+        default=None,
+        description="a data set with a folder a person: the design is to protect anyone",
+    )
+    people: int | None = Field(
+        default=None, ge=2, le=100_000, description="so many people of the data set; default: all"
+    )
+    from_model: ModelId | None = Field(
+        default=None, description="draw from this generator; nothing is trained"
+    )
+    generator: Literal["dense", "convolutional", "pixels"] = Field(
+        default="convolutional",
+        description=(
+            "`dense`: paper 004's; `pixels`: one design, its pixels learned (Zolfi et al. 2022)"
+        ),
+    )
+    experiment: Literal["free", "0", "1", "2", "3"] = Field(
+        default="free",
+        description=(
+            "`free`: away from the own gallery photo. Paper 004's discriminator learns from: `0` "
+            "bare faces once; `1` generated masks; `2` bare faces besides; `3` template masks too"
+        ),
+    )
+    shape: Literal["surgical", "cloth", "n95"] = "surgical"
+    hyperparameters: MaskHyperparameters = MaskHyperparameters()
+    designs: int = Field(default=6, ge=1, le=MOST_DESIGNS, description="delivered")
+    model_id: ModelId | None = Field(
+        default=None, description="keep the generator under this name, to draw from it later"
+    )
+    recognizers: tuple[ModelId, ...] | None = Field(
+        default=None, min_length=1, max_length=4, description="trained against; default: see docs"
+    )
+    judges: tuple[ModelId, ...] | None = Field(
+        default=None, max_length=4, description="asked only at the end, of people held out"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.method == "hog":
+            return self._only_hog()
+        if self.hog != HogSettings():
+            raise ValueError('`hog` sets the method "hog": give `method`, too')
+        sources = [bool(self.images), self.dataset is not None, self.from_model is not None]
+        if sum(sources) != 1:
+            raise ValueError("give one of `images`, `dataset` and `from_model`")
+        if self.people is not None and self.dataset is None:
+            raise ValueError("`people` counts those of a `dataset`")
+        if self.experiment != "free" and self.dataset is None:
+            raise ValueError("an `experiment` tells people apart: it needs a `dataset`")
+        if self.from_model is not None and self.model_id is not None:
+            raise ValueError("`from_model` trains nothing that `model_id` could keep")
+        both = set(self.recognizers or ()) & set(self.judges or ())
+        if both:
+            raise ValueError(f"{sorted(both)} cannot judge what it was trained against")
+        return self
+
+    def _only_hog(self) -> Self:
+        fields = type(self).model_fields
+        foreign = [
+            f"`{name}`"
+            for name in fields.keys() - _OF_HOG
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        ]
+        if foreign:
+            raise ValueError(f'the method "hog" does not know {", ".join(sorted(foreign))}')
+        if self.hog.objective == "hide" and not self.images:
+            raise ValueError("to `hide` a wearer takes photos: give `images`")
+        if self.hog.objective == "decoys" and self.images:
+            raise ValueError("`decoys` are counted in the pattern alone: give no `images`")
+        return self
+
+    @property
+    def dataset_ids(self) -> tuple[str, ...]:
+        return (self.dataset,) if self.dataset else ()
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        drawn = (self.from_model,) if self.from_model else ()
+        return (*drawn, *(self.recognizers or ()), *(self.judges or ()))
+
+    @property
+    def queue(self) -> Queue:
+        return "interactive" if self.from_model is not None else "batch"
+
+    @property
+    def timeout_seconds(self) -> float:
+        return 120.0 if self.from_model is not None else 12 * 3600.0

@@ -1,0 +1,74 @@
+"""``evaluate`` through HTTP with real workers; one is killed, and the figures are the same."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.failure.http import Json, finished, upload_faces
+from tests.failure.stack import Stack, end
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+
+TENANT = "default"
+WORKER = ("-m", "services.cli", "worker")
+
+
+def post(client: httpx.Client, dataset_id: str) -> str:
+    answer = client.post(
+        "/v1/jobs/evaluate",
+        json={
+            "data": {"dataset": dataset_id, "split": "all"},
+            "models": ["mask3-mobilenetv3s-112"],
+            "attacks": [
+                {"name": "fgsm", "eps": 4},
+                {"name": "pgd", "eps": 4, "steps": 40},
+                {"name": "pgd", "eps": 8, "steps": 40},
+            ],
+            "defenses": [[{"name": "jpeg"}]],
+            "seed": 4,
+        },
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def judged(job: Json) -> Json:
+    """Return what two equal runs have to agree on."""
+    result: dict[str, Any] = job["result"]
+    assert result is not None, job
+    rows = [{k: v for k, v in row.items() if k != "cost_ms"} for row in result["rows"]]
+    return {"rows": rows, "reports": result["reports"]}
+
+
+def test_a_killed_evaluation_ends_with_the_figures_of_an_unbroken_one(
+    stack: Stack, client: httpx.Client
+) -> None:
+    stack.keeper()
+    first = stack.start(WORKER)
+    dataset_id = upload_faces(client)
+    broken = post(client, dataset_id)
+
+    def is_under_way() -> bool:
+        seen = client.get(f"/v1/jobs/{broken}").json()
+        assert seen["state"] != "succeeded", "over before it could be killed"
+        progress = seen["progress"] or {}
+        return bool(progress.get("done", 0) >= 60)
+
+    stack.wait(is_under_way, what="some attacked images", seconds=90)
+    end(first)
+    stack.start(WORKER)
+    whole = post(client, dataset_id)
+    broken_job, whole_job = finished(client, broken), finished(client, whole)
+
+    assert (stack.repository.jobs.get(TENANT, broken) or pytest.fail("gone")).losses >= 1
+    assert judged(broken_job) == judged(whole_job)
+    rows = whole_job["result"]["rows"]
+    assert len(rows) == 6
+    undefended = [row for row in rows if row["defense"] == "none"]
+    robust = [row["robust_accuracy"]["rate"] for row in undefended]
+    assert robust[0] >= robust[1] >= robust[2], "PGD is no weaker than FGSM, nor eps 8 than 4"
+    table = client.get(
+        next(a["url"] for a in broken_job["artifacts"] if a["name"].endswith(".csv"))
+    )
+    assert table.status_code == 200

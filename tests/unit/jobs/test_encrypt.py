@@ -1,0 +1,408 @@
+"""The job ``encrypt``, on real photos and the recognizers that ship."""
+
+import io
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.worker.faces.cloaking.optimize import Cloak
+from services.worker.faces.cloaking.verify import Similarities
+from services.worker.jobs import encrypt as job
+from services.worker.jobs.encrypt_verify import ORDER, identify, least, verdict_of
+from services.worker.jobs.recognizers import can_judge, held_out
+from services.worker.models.registry import find_models
+from shared.images import ImageLimits, sanitize
+from shared.problems import Problem
+from shared.results.encrypt import EncryptResult
+from shared.specs.encrypt import EncryptSpec
+
+STUDENT, RESIDUAL = "face-student-112", "face-residual-112"
+
+
+def image_id(number: int) -> str:
+    return f"img_{number:024x}"
+
+
+def spec(count: int = 1, **fields: Any) -> EncryptSpec:
+    parameters = {"steps": 12, **fields.pop("parameters", {})}
+    return EncryptSpec.model_validate(
+        {"images": [image_id(n) for n in range(count)], "parameters": parameters, **fields}
+    )
+
+
+def file_of(image: Image.Image, kind: str = "JPEG", **settings: Any) -> tuple[bytes, int]:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    stored = sanitize(buffer.getvalue(), ImageLimits())
+    return stored.data, stored.orientation
+
+
+def delivered(context: Any, result: EncryptResult, number: int = 0) -> np.ndarray[Any, Any]:
+    return np.array(Image.open(io.BytesIO(context.artifacts[result.images[number].photo])))
+
+
+def test_a_face_is_less_like_itself_and_nothing_else_changed(context_of: Any, bare: Any) -> None:
+    context = context_of(bare)
+
+    result = job.run(context, spec(recognizers=[RESIDUAL], judges=[]))
+
+    (image,) = result.images
+    (face,) = image.faces
+    (similar,) = face.similarities
+    assert similar.role == "surrogate"
+    assert similar.before > 0.8
+    assert similar.after < 0.5
+    assert face.found_again
+    clean, photo = np.array(bare.convert("RGB")).astype(int), delivered(context, result)
+    moved = np.abs(photo - clean)
+    assert 0 < moved.max() == face.max_change <= result.eps == 10
+    x, y, w, h = (
+        int(v) for v in (face.region.x, face.region.y, face.region.width, face.region.height)
+    )
+    moved[y : y + h, x : x + w] = 0
+    assert not moved.any()
+    assert face.max_change_delivered == face.max_change, "a PNG is lossless"
+    assert 0.8 < face.ssim < 1
+    assert image.verdict == result.verdict == "unverified"
+    assert image.photo == result.main_artifact == "unverified-0.png"
+    assert {image.report, image.difference} <= set(context.artifacts)
+    assert any("nothing is verified" in warning for warning in result.warnings)
+
+
+def test_the_default_judge_is_held_out_and_its_verdict_is_told(context_of: Any, bare: Any) -> None:
+    context = context_of(bare)
+
+    result = job.run(context, spec())
+
+    roles = {one.id: one for one in result.recognizers}
+    judges = [one for one in result.recognizers if one.role == "judge"]
+    assert len(roles) == 2
+    assert len(judges) == 1
+    assert judges[0].held_out
+    used = {name for one in result.recognizers if one.role == "surrogate" for name in one.lineage}
+    assert not used & set(judges[0].lineage)
+    (face,) = result.images[0].faces
+    judged = next(one for one in face.similarities if one.role == "judge")
+    expected = verdict_of(
+        Similarities(
+            judged.before, judged.after, judged.after_jpeg, judged.after_half, judged.after_blur
+        ),
+        judges[0].thresholds,
+    )
+    assert face.verdict == expected
+    assert context.figures[0]["similarity"] <= 1
+
+
+def test_verification_reads_the_delivered_bytes(
+    context_of: Any, bare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that holds the clean photo, whatever the search believes, is not protected."""
+    context = context_of(bare)
+    honest = job.run(context, spec(parameters={"eps": 32, "steps": 40, "perceptual": 0}))
+    assert honest.verdict in ("protected", "weak")
+    clean = np.array(bare.convert("RGB"))
+
+    def corrupted(photo: Any, changed: Any) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(clean).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    monkeypatch.setattr(job.PhotoFile, "write", corrupted)
+    result = job.run(context, spec(parameters={"eps": 32, "steps": 40, "perceptual": 0}))
+
+    assert result.verdict == "unprotected"
+    (face,) = result.images[0].faces
+    assert face.psnr is None
+    assert all(one.after > 0.99 for one in face.similarities)
+
+
+def test_what_is_required_and_not_reached_fails_with_nothing_delivered(
+    context_of: Any, bare: Any
+) -> None:
+    with pytest.raises(Problem) as refused:
+        job.run(context_of(bare), spec(require="protected", parameters={"eps": 1, "steps": 1}))
+
+    assert refused.value.slug == "not-protected"
+    assert refused.value.status == 422
+    assert refused.value.extensions["verdict"] == "unprotected"
+
+
+def test_a_photo_without_a_face_loses_its_metadata_and_says_so(context_of: Any) -> None:
+    context = context_of()
+    gray = Image.new("RGB", (300, 200), (90, 120, 90))
+    context.files = [file_of(gray, quality=90)]
+
+    result = job.run(context, spec())
+
+    assert result.verdict == "no-face"
+    assert result.images[0].photo == "no-face-0.jpg"
+    assert result.images[0].faces == ()
+    assert any("only the metadata" in note for note in result.images[0].notes)
+    assert any("no face was found in 1 of 1" in warning for warning in result.warnings)
+    with pytest.raises(Problem, match="no-face"):
+        job.run(context, spec(require="weak"))
+
+
+def test_several_photos_take_the_least_verdict(context_of: Any, bare: Any, masked: Any) -> None:
+    context = context_of(bare, masked)
+
+    result = job.run(context, spec(2, judges=[], recognizers=[RESIDUAL], parameters={"steps": 2}))
+
+    assert [image.photo for image in result.images] == ["unverified-0.png", "unverified-1.png"]
+    assert result.verdicts == {"unverified": 2}
+    done = [done for done, _, _ in context.reports]
+    assert done == sorted(done)
+
+
+def test_many_faces_of_one_photo_and_chosen_ones(context_of: Any, four_people: Any) -> None:
+    context = context_of(four_people)
+    settings: dict[str, Any] = {"judges": [], "recognizers": [RESIDUAL], "parameters": {"steps": 2}}
+    everyone = job.run(context, spec(**settings))
+    boxes = [face.box.model_dump() for face in everyone.images[0].faces]
+    assert len(boxes) >= 3
+
+    chosen = job.run(context, spec(faces=[boxes[1]], **settings))
+
+    (face,) = chosen.images[0].faces
+    assert face.box == everyone.images[0].faces[1].box
+    photo, clean = delivered(context, chosen), np.array(four_people.convert("RGB"))
+    x0, y0 = int(boxes[0]["x"]), int(boxes[0]["y"])
+    other = slice(y0 + 5, y0 + 15), slice(x0 + 5, x0 + 15)
+    region = face.region
+    apart = x0 + 15 < region.x or x0 + 5 > region.x + region.width
+    assert not apart or np.array_equal(photo[other], clean[other])
+
+
+def test_a_box_where_no_face_was_found_is_cloaked_all_the_same(context_of: Any, bare: Any) -> None:
+    context = context_of(bare)
+    box = {"x": 330, "y": 330, "width": 120, "height": 120}
+
+    result = job.run(
+        context,
+        spec(faces=[box], judges=[], recognizers=[RESIDUAL], parameters={"steps": 2}),
+    )
+
+    (face,) = result.images[0].faces
+    assert face.detection_score is None
+    assert face.max_change > 0
+    with pytest.raises(Problem, match="outside"):
+        job.run(context, spec(faces=[{"x": 900, "y": 5, "width": 9, "height": 9}]))
+
+
+def test_a_synthetic_target_is_moved_towards_and_logged(
+    context_of: Any, bare: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = context_of(bare)
+
+    with caplog.at_level(logging.WARNING):
+        result = job.run(
+            context,
+            spec(
+                target={"towards": "synthetic"},
+                recognizers=[RESIDUAL],
+                judges=[],
+                parameters={"steps": 25},
+            ),
+        )
+
+    (similar,) = result.images[0].faces[0].similarities
+    assert similar.target_before is not None
+    assert similar.target_after is not None
+    assert similar.target_after > similar.target_before + 0.2
+    assert "job_0 of tenant default moves faces towards a target: synthetic" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "target"),
+    [
+        ("off", {"towards": "synthetic"}),
+        ("synthetic", {"towards": "photos", "images": [image_id(1)], "consent": True}),
+    ],
+)
+def test_targets_that_the_operator_does_not_allow_are_refused(
+    context_of: Any, bare: Any, masked: Any, setting: str, target: dict[str, Any]
+) -> None:
+    context = context_of(bare, masked)
+    context.settings = context.settings.model_copy(update={"targeted": setting})
+
+    with pytest.raises(Problem) as refused:
+        job.run(context, spec(target=target))
+
+    assert refused.value.slug == "target-not-allowed"
+    assert refused.value.status == 403
+
+
+def test_photos_of_a_consenting_person_are_a_target(
+    context_of: Any, bare: Any, four_people: Any
+) -> None:
+    context = context_of(bare, four_people)
+    context.settings = context.settings.model_copy(update={"targeted": "consented"})
+    target = {"towards": "photos", "images": [image_id(1)], "consent": True}
+
+    result = job.run(
+        context,
+        spec(target=target, recognizers=[RESIDUAL], judges=[], parameters={"steps": 10}),
+    )
+
+    (similar,) = result.images[0].faces[0].similarities
+    assert similar.target_after is not None
+    assert similar.after < similar.before
+
+
+def test_other_photos_of_the_person_are_verified_against(context_of: Any, bare: Any) -> None:
+    mirrored = bare.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    context = context_of(bare, mirrored)
+
+    result = job.run(context, spec(other_photos=[image_id(1)], recognizers=[RESIDUAL], judges=[]))
+
+    (similar,) = result.images[0].faces[0].similarities
+    assert similar.others_before is not None
+    assert similar.others_after is not None
+    assert similar.others_before > 0.8
+    assert similar.others_after < similar.others_before - 0.2
+
+
+def test_people_by_name_are_known_before_and_not_after(context_of: Any, bare: Any) -> None:
+    mirrored = bare.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    context = context_of(bare, mirrored)
+    people = [{"name": "Eileen", "images": [image_id(1)]}]
+
+    result = job.run(context, spec(people=people, parameters={"eps": 24, "steps": 60}))
+
+    (face,) = result.images[0].faces
+    for one in face.similarities:
+        assert one.named_before is not None
+        assert one.named_after is not None
+        assert one.named_before.name == "Eileen"
+        assert one.named_before.probability > 0.9
+        if one.role == "surrogate":
+            assert one.named_after.name is None
+
+
+def test_a_face_unlike_everybody_is_nobody() -> None:
+    assert identify({"a": 0.9, "b": 0.1}, 0.5).name == "a"
+    assert identify({"a": 0.3, "b": 0.1}, 0.5).name is None
+    assert identify({"a": 0.3, "b": 0.1}, None).name == "a"
+    even = identify({"a": 0.4, "b": 0.4}, 0.4)
+    assert even.probability == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_same_seed_same_bytes(context_of: Any, bare: Any) -> None:
+    settings: dict[str, Any] = {"judges": [], "recognizers": [RESIDUAL], "parameters": {"steps": 4}}
+    first, again, other = context_of(bare), context_of(bare), context_of(bare)
+
+    job.run(first, spec(**settings))
+    job.run(again, spec(**settings))
+    job.run(other, spec(seed=9, **settings))
+
+    assert first.artifacts == again.artifacts
+    assert first.artifacts["unverified-0.png"] != other.artifacts["unverified-0.png"]
+
+
+def test_a_turned_gray_jpeg_comes_back_as_one(context_of: Any, bare: Any) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a camera"
+    turned = bare.convert("L").transpose(Image.Transpose.ROTATE_90)
+    context = context_of()
+    context.files = [file_of(turned, quality=88, exif=exif.tobytes())]
+
+    result = job.run(context, spec(judges=[], recognizers=[RESIDUAL], parameters={"steps": 8}))
+
+    data = context.artifacts["unverified-0.jpg"]
+    picture = Image.open(io.BytesIO(data))
+    assert picture.mode == "L"
+    assert picture.getexif()[0x0112] == 6
+    assert b"a camera" not in data
+    (face,) = result.images[0].faces
+    assert face.similarities[0].after < 0.8
+    assert not result.images[0].lossless
+    assert face.max_change_delivered >= face.max_change - 2
+
+
+def test_a_cancel_ends_the_search(context_of: Any, bare: Any) -> None:
+    context = context_of(bare)
+    report = type(context).progress
+
+    class StopError(Exception):
+        pass
+
+    def progress(done: int, total: int, message: str = "", **data: Any) -> None:
+        context.stop = StopError()
+        report(context, done, total, message, **data)
+
+    context.progress = progress
+    with pytest.raises(StopError):
+        job.run(context, spec())
+    assert not context.artifacts
+
+
+def test_unknown_recognizers_and_an_eps_of_nothing_are_refused(context_of: Any, bare: Any) -> None:
+    with pytest.raises(Problem, match="no recognizer 'nobody'; there are: face-student-112, "):
+        job.run(context_of(bare), spec(recognizers=["nobody"]))
+    with pytest.raises(Problem, match="8-bit grid"):
+        job.run(context_of(bare), spec(parameters={"eps": 0.5}))
+
+
+def test_who_taught_or_trained_a_surrogate_does_not_judge_it() -> None:
+    student, residual = (find_models()[name][0] for name in (STUDENT, RESIDUAL))
+    family = residual.model_copy(update={"lineage": (STUDENT,)})
+    same_people = residual.model_copy(
+        update={"training_data": {"people_groups": student.training_data["people_groups"][:1]}}
+    )
+    silent = residual.model_copy(update={"training_data": {}})
+
+    assert held_out(residual, [student])
+    assert not any(held_out(card, [student]) for card in (family, same_people, silent, student))
+    assert not can_judge(residual.model_copy(update={"metrics": {"rank_1": 0.59}}))
+
+
+@pytest.mark.parametrize(
+    ("similar", "verdict"),
+    [
+        (Similarities(1, 0.1, 0.2, 0.2, 0.3), "protected"),
+        (Similarities(1, 0.1, 0.2, 0.45, 0.3), "weak"),
+        (Similarities(1, 0.45, 0.2, 0.2, 0.3), "weak"),
+        (Similarities(1, 0.6, 0.2, 0.2, 0.3), "unprotected"),
+    ],
+)
+def test_verdicts(similar: Similarities, verdict: str) -> None:
+    assert verdict_of(similar, {"0.01": 0.4, "0.001": 0.5}) == verdict
+    assert verdict_of(similar, {}) == "unverified"
+
+
+def test_the_least_verdict_counts() -> None:
+    assert least(["protected", "weak"]) == "weak"
+    assert least(["protected", "unverified", "weak"]) == "unverified"
+    assert least(["no-face", "protected"]) == "no-face"
+    assert least([]) == "no-face"
+    assert ORDER[0] == "unprotected"
+
+
+def test_many_faces_are_searched_a_few_at_a_time(
+    context_of: Any, bare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(subjects: Any, *_: Any, **__: Any) -> list[Cloak]:
+        sizes.append(len(subjects))
+        return [Cloak(0 * subject.frame, 1, 1.0) for subject in subjects]
+
+    monkeypatch.setattr(job, "cloak_faces", counted)
+    boxes = [{"x": 5 * n, "y": 5, "width": 60, "height": 60} for n in range(30)]
+
+    result = job.run(context_of(bare), spec(faces=boxes))
+
+    assert len(result.images[0].faces) == 30
+    assert sizes == [16, 14]
+    assert result.verdict == "unprotected"
+
+
+def test_presets_are_changed_by_what_is_given() -> None:
+    config = job.configured(spec(preset="high", parameters={"eps": 5}))
+
+    assert config == replace(job.PRESETS["high"], eps=5, steps=12)

@@ -1,0 +1,355 @@
+"""``evaluate``: reports, tables, sweeps, rounds; stops, resumes and refusals."""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from services.worker.defenses.thresholds import KnownThreshold
+from services.worker.jobs import evaluate as job
+from services.worker.jobs import evaluate_detector as detector
+from services.worker.jobs import evaluate_rounds, evaluate_rows, evaluate_work
+from services.worker.models.architectures import build
+from services.worker.models.registry import pack_weights
+from services.worker.runtime.held import Cancelled
+from services.worker.training.config import TrainConfig
+from services.worker.training.loop import train
+from services.worker.training.packs import PackedDataset, pack_folder
+from shared.problems import Problem
+from shared.results.evaluate import EvaluateResult
+from shared.specs.evaluate import EvaluateSpec
+
+ID = "ds_0123456789abcdef01234567"
+CLASSES = ("with_mask", "without_mask")
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Pictures whose lower half is dark or bright: learnable, and easy to attack."""
+    root = tmp_path_factory.mktemp("faces")
+    random = np.random.default_rng(0)
+    for split, count in {"train": 24, "test": 30}.items():
+        for label, level in zip(CLASSES, (114, 136), strict=True):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                face = random.integers(60, 200, (24, 24, 3))
+                face[12:] = level + random.integers(-50, 50, (12, 24, 3))
+                Image.fromarray(face.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    return pack_folder(root, dataset_id=ID, layout="classes")
+
+
+@pytest.fixture(scope="module")
+def small(pack: bytes) -> tuple[Any, bytes]:
+    torch.manual_seed(0)
+    data = PackedDataset(pack).labeled("train", size=16, classes=CLASSES)
+    classifier = build("cnn", classes=CLASSES, input_size=16)
+    train(classifier, data, data, TrainConfig(epochs=6, batch_size=8, max_lr=3e-3))
+    return pack_weights(
+        classifier,
+        id="small",
+        task="mask",
+        architecture="cnn",
+        classes=CLASSES,
+        input_size=(16, 16),
+        crop_margin=0.0,
+        license="test",
+        training_data={},
+        training={},
+    )
+
+
+@pytest.fixture
+def context(context_of: Make, pack: bytes, small: tuple[Any, bytes]) -> Any:
+    made = context_of()
+    made.packs[ID] = pack
+    made.registered["small"] = small
+    return made
+
+
+def spec(**fields: Any) -> EvaluateSpec:
+    given = {"data": {"dataset": ID}, "models": ["small"], "bootstrap": 50, **fields}
+    return EvaluateSpec.model_validate(given)
+
+
+def figures(result: EvaluateResult) -> Any:
+    return result.reports, [row.model_copy(update={"cost_ms": 0}) for row in result.rows]
+
+
+def test_clean_report_has_pictures_and_all_figures(context: Any) -> None:
+    result = job.run(context, spec())
+    (report,) = result.reports
+    assert report.images == report.accuracy.total == 60
+    assert (report.accuracy.rate or 0) > 0.8
+    assert report.counts == {"with_mask": 30, "without_mask": 30}
+    assert report.accuracy.low < (report.accuracy.rate or 0) < report.accuracy.high + 1e-9
+    assert result.main_artifact == report.picture
+    assert Image.open(io.BytesIO(context.artifacts[report.picture])).format == "PNG"
+    document = json.loads(context.artifacts[report.document])
+    assert document["whole"]["accuracy"]["successes"] == report.accuracy.successes
+    header, *lines = context.artifacts[report.csv].decode().splitlines()
+    assert header.split(",")[:3] == ["source", "class", "figure"]
+    assert any(line.startswith("all,with_mask,recall,") for line in lines)
+    EvaluateResult.model_validate_json(result.model_dump_json())
+
+
+def test_every_row_is_paired_with_the_undefended_one(context: Any) -> None:
+    wanted = spec(
+        attacks=[{"name": "fgsm", "eps": 16}, {"name": "pgd", "eps": 16}],
+        defenses=[[{"name": "seam_carving"}], [{"name": "bit_depth", "bits": 3}]],
+    )
+    result = job.run(context, wanted)
+    names = [row.defense for row in result.rows]
+    assert names.count("none") == 2
+    assert names.count("none, from 32 px") == 2  # what carving from 32 px is compared with
+    assert names.count("seam_carving") == names.count("bit_depth (bits 3)") == 2
+    for row in result.rows:
+        assert row.images == 60
+        assert row.clean_accuracy.successes == row.adaptive_success.total
+        after = row.adaptive_success.total - row.adaptive_success.successes
+        assert row.robust_accuracy.successes == after
+        defended = not row.defense.startswith("none")
+        assert (row.transferred_success is not None) is defended
+        assert (row.against_undefended is not None) is defended
+    plain = [row for row in result.rows if row.defense == "none"]
+    assert plain[1].adaptive_success.successes >= plain[0].adaptive_success.successes > 0
+    assert result.main_artifact == "table.png"
+    assert len(context.artifacts["table.csv"].decode().splitlines()) == 9
+    assert len(json.loads(context.artifacts["table.json"])) == 8
+
+
+def test_the_detector_is_judged_on_every_undefended_row(
+    context: Any, small: tuple[Any, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = KnownThreshold("small", small[0].sha256, 0.05, 0.05, 1, 40, "clean ones", "0" * 64)
+    monkeypatch.setattr(detector, "known_threshold", lambda sha256: known)
+    wanted = spec(
+        attacks=[{"name": "fgsm", "eps": 1}, {"name": "pgd", "eps": 16}],
+        defenses=[[{"name": "seam_carving"}]],
+        detector="feature_squeezing",
+    )
+    result = job.run(context, wanted)
+    assert [(row.model, row.attack) for row in result.detectors] == [
+        ("small", "fgsm (eps 1)"),
+        ("small", "pgd (eps 16)"),
+    ]
+    plain = [row for row in result.rows if row.defense == "none"]
+    for judged, row in zip(result.detectors, plain, strict=True):
+        assert judged.threshold == 0.05
+        assert judged.calibrated_on == "clean ones"
+        assert judged.false_positives
+        assert judged.detected
+        assert judged.fooled_undetected
+        assert judged.false_positives.total == row.images == 60
+        assert judged.detected.total == row.adaptive_success.successes
+        missed = judged.detected.total - judged.detected.successes
+        assert judged.fooled_undetected.successes == missed
+        assert judged.fooled_undetected.total == row.adaptive_success.total
+    assert result.detectors[0].false_positives == result.detectors[1].false_positives
+    area = result.detectors[1].roc_area
+    assert area.low is not None
+    assert area.high is not None
+    assert 0 <= area.low <= (area.value or 0) <= area.high <= 1
+    assert Image.open(io.BytesIO(context.artifacts["detection.png"])).format == "PNG"
+
+
+def test_an_uncalibrated_model_is_said_to_be_so(context: Any) -> None:
+    result = job.run(
+        context, spec(attacks=[{"name": "pgd", "eps": 16}], detector="feature_squeezing")
+    )
+    (row,) = result.detectors
+    assert (row.threshold, row.false_positives, row.detected) == (None, None, None)
+    assert row.roc_area.value is not None
+    assert any("not calibrated for small" in warning for warning in result.warnings)
+    assert job.run(context, spec(attacks=[{"name": "fgsm"}])).detectors == ()
+
+
+def test_random_defenses_are_judged_by_draws_of_their_own(context: Any) -> None:
+    wanted = spec(
+        data={"dataset": ID, "sample": 20},
+        attacks=[{"name": "fgsm", "eps": 4}],
+        defenses=[[{"name": "bit_depth"}, {"name": "noise", "sigma": 0.1}], [{"name": "jpeg"}]],
+        draws=3,
+        judged_draws=7,
+    )
+    plain, noisy, fixed = job.run(context, wanted).rows
+    assert plain.draws is fixed.draws is None
+    assert noisy.defense == "bit_depth + noise (sigma 0.1)"
+    assert noisy.draws
+    assert (noisy.draws.judged, noisy.draws.attacked) == (7, 3)
+    # Means of shares of sevenths, which the majorities round.
+    for mean, rate in (
+        (noisy.draws.clean_accuracy, noisy.clean_accuracy),
+        (noisy.draws.robust_accuracy, noisy.robust_accuracy),
+    ):
+        assert mean * 20 * 7 == pytest.approx(round(mean * 20 * 7))
+        assert abs(mean - (rate.rate or 0)) < 0.5
+    again = job.run(context, wanted).rows[1]
+    assert again.model_copy(update={"cost_ms": noisy.cost_ms}) == noisy
+
+
+def test_smoothing_is_a_row_with_certified_accuracy(context: Any) -> None:
+    step = {"name": "smoothing", "sigma": 0.05, "selection": 20, "samples": 40, "alpha": 0.05}
+    wanted = spec(
+        data={"dataset": ID, "sample": 20},
+        attacks=[{"name": "fgsm", "eps": 4}],
+        defenses=[[step]],
+        draws=2,
+    )
+    result = job.run(context, wanted)
+    plain, smoothed = result.rows
+    assert plain.certified is None
+    certified = smoothed.certified
+    assert certified
+    assert (certified.sigma, certified.alpha, certified.samples) == (0.05, 0.05, 40)
+    assert [at.radius for at in certified.accuracy] == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
+    held = [at.accuracy.successes for at in certified.accuracy]
+    assert held == sorted(held, reverse=True)
+    assert held[0] > 0
+    assert held[0] + certified.abstained.successes <= 20
+    assert smoothed.draws
+    assert smoothed.draws.judged == 20
+    stored = json.loads(context.artifacts["table.json"])[1]
+    assert stored["certified"]["abstained"]["total"] == 20
+    EvaluateResult.model_validate_json(result.model_dump_json())
+
+
+def test_sweep_is_one_job_with_one_plot(context: Any) -> None:
+    wanted = spec(
+        attacks=[{"name": "fgsm"}, {"name": "pgd", "steps": 3}],
+        sweep={"parameter": "eps", "values": [1, 8, 128]},
+    )
+    result = job.run(context, wanted)
+    assert [row.parameters["eps"] for row in result.rows] == [1, 8, 128, 1, 8, 128]
+    accuracy = [row.robust_accuracy.rate or 0 for row in result.rows[3:]]
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert result.sweep == "sweep.png"
+
+
+def test_weak_attack_is_said_to_be_weak(context: Any) -> None:
+    short = {"name": "pgd", "eps": 16, "steps": 2, "step_size": 1, "random_start": False}
+    result = job.run(context, spec(attacks=[{"name": "fgsm", "eps": 16}, short]))
+    assert any("less than eps" in warning for warning in result.warnings)
+    assert any("iterating must not weaken" in warning for warning in result.warnings)
+
+
+def test_goes_on_after_a_stop_to_the_same_rows(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_work, "CHUNK", 20)
+    wanted = spec(
+        attacks=[{"name": "sparse_rs", "pixels": 3, "queries": 20}],
+        defenses=[[{"name": "noise", "sigma": 0.05}]],
+        draws=2,
+    )
+    whole = job.run(context, wanted)
+    context.checkpoint = None
+    attacked: list[int] = []
+    attack = evaluate_rows.attack_images
+
+    def stopping(*given: Any, **fields: Any) -> Any:
+        if len(attacked) == 4:
+            raise Cancelled
+        attacked.append(fields["indices"][0])
+        return attack(*given, **fields)
+
+    monkeypatch.setattr(evaluate_rows, "attack_images", stopping)
+    with pytest.raises(Cancelled):
+        job.run(context, wanted)
+    attacked.clear()
+    rest = job.run(context, wanted)
+    assert attacked == [20, 40]  # of six chunks four were done
+    assert figures(rest) == figures(whole)
+
+
+def test_says_first_how_long_it_will_take(context: Any) -> None:
+    result = job.run(context, spec(attacks=[{"name": "fgsm"}]))
+    done, total, message = context.reports[0]
+    assert (done, "at most about" in message) == (0, True)
+    assert context.figures[0]["estimated_seconds"] == result.estimated_seconds > 0
+    numbers = [done for done, _, _ in context.reports]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] < total
+
+
+@pytest.mark.slow
+def test_rounds_learn_from_training_images_only(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Any] = []
+    retrain = evaluate_rounds.cycle.retrain
+
+    def watched(classifier: Any, training: Any, finds: Any, **fields: Any) -> Any:
+        learned.append(set(training.groups))
+        return retrain(classifier, training, finds, **fields)
+
+    monkeypatch.setattr(evaluate_rounds.cycle, "retrain", watched)
+    result = job.run(context, spec(attacks=[{"name": "fgsm", "eps": 16}], rounds=2, finds=30))
+    assert [found.round for found in result.rounds] == [0, 1, 2]
+    assert [found.finds for found in result.rounds] == sorted(r.finds for r in result.rounds)
+    assert result.rounds[1].finds > 0
+    assert all(found.clean.total == 60 for found in result.rounds)
+    items = PackedDataset(context.packs[ID]).items("train")
+    assert learned[0] <= {f"{ID}/{item.group}" for item in items}
+    assert result.cycle == "cycle.png"
+
+
+def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
+    dark, bright = (Image.new("RGB", (20, 20), (level,) * 3) for level in (90, 150))
+    context = context_of(dark, bright)
+    context.registered["small"] = small
+    wanted = EvaluateSpec(images=context.ids, labels=CLASSES, models=("small",), bootstrap=50)
+    assert job.run(context, wanted).reports[0].accuracy.total == 2
+    other = EvaluateSpec(images=context.ids, labels=("cat", "dog"), models=("small",))
+    with pytest.raises(Problem, match="cat, dog is no label"):
+        job.run(context, other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"data": None}, "one of the two"),
+        ({"labels": ["with_mask"]}, "one each"),
+        ({"defenses": [[{"name": "jpeg"}]]}, "judged by attacks"),
+        (
+            {
+                "attacks": [{"name": "fgsm"}],
+                "defenses": [[{"name": "smoothing"}, {"name": "jpeg"}]],
+            },
+            "last step",
+        ),
+        ({"detector": "feature_squeezing"}, "judged by attacks"),
+        ({"sweep": {"parameter": "eps", "values": [1, 2]}}, "no attack here"),
+        (
+            {"attacks": [{"name": "pgd"}], "sweep": {"parameter": "steps", "values": [1, 2.5]}},
+            "whole numbers",
+        ),
+        ({"rounds": 1}, "exactly one attack"),
+        (
+            {
+                "data": {"dataset": ID, "split": "train"},
+                "attacks": [{"name": "fgsm"}],
+                "rounds": 1,
+            },
+            "learn from `train`",
+        ),
+        (
+            {
+                "attacks": [{"name": "fgsm"}],
+                "defenses": [[{"name": "seam_carving", "protect_face": True}]],
+            },
+            "no box",
+        ),
+        ({"models": ["small", "small"]}, "twice"),
+    ],
+)
+def test_refuses(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        spec(**wrong)

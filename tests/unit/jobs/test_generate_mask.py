@@ -1,0 +1,207 @@
+"""The job ``generate-mask``, on real faces and the recognizers that ship."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from services.worker.jobs import generate_mask as job
+from services.worker.training.packs import PackedDataset, pack_folder, write_pack
+from shared.problems import Problem
+from shared.results.generate_mask import GenerateMaskResult
+from shared.specs.generate_mask import GenerateMaskSpec
+
+DATASET = "ds_0123456789abcdef01234567"
+RESIDUAL = "face-residual-112"
+
+
+def spec(**fields: Any) -> GenerateMaskSpec:
+    settings = {"epochs": 4, "max_lr": 0.02, **fields.pop("hyperparameters", {})}
+    base = {"recognizers": [RESIDUAL], "judges": [], "designs": 2}
+    return GenerateMaskSpec.model_validate({**base, "hyperparameters": settings, **fields})
+
+
+def mine(count: int) -> dict[str, Any]:
+    return {"images": [f"img_{number:024x}" for number in range(count)]}
+
+
+@pytest.fixture
+def me(context_of: Any, bare: Image.Image) -> Any:
+    """A context with six photos of one person."""
+    lit = [ImageEnhance.Brightness(bare).enhance(0.85 + 0.06 * step) for step in range(3)]
+    turned = [photo.rotate(4) for photo in lit]
+    return context_of(*lit, *turned)
+
+
+def test_a_personal_design_is_delivered_printable_and_judged(me: Any) -> None:
+    result = job.run(me, spec(**mine(6), hyperparameters={"epochs": 25}))
+
+    assert result.photos == {"trained on": 4, "held out": 2}
+    assert len(result.epochs) == 25
+    assert result.epochs[-1].similarity < result.epochs[0].similarity
+    found = {row.wearing: row.similarity for row in result.figures}
+    assert set(found) == {
+        "nothing",
+        "plain blue",
+        "plain white",
+        "random pattern",
+        "untrained",
+        "ours",
+    }
+    assert found["nothing"] > 0.8
+    assert found["ours"] < found["plain blue"]
+    assert found["ours"] < found["untrained"]
+    assert all(row.rank_1 is None for row in result.figures)
+    for design in result.designs:
+        picture = Image.open(io.BytesIO(me.artifacts[design.picture]))
+        assert picture.width == round(design.width_mm / 25.4 * 300)
+        assert me.artifacts[design.page].startswith(b"%PDF")
+    assert {result.sheet, result.worn, result.curves} <= set(me.artifacts)
+    assert result.tested == "digital, not physically tested"
+    assert any("no recognizer was held out" in warning for warning in result.warnings)
+
+
+def test_same_seed_same_designs_and_another_seed_others(me: Any) -> None:
+    delivered = []
+    for seed in (0, 0, 3):
+        me.artifacts.clear()
+        job.run(me, spec(**mine(6), seed=seed))
+        delivered.append(dict(me.artifacts))
+    first, again, other = delivered
+
+    assert first == again
+    assert first["design-0.png"] != other["design-0.png"]
+
+
+def test_a_kept_generator_is_drawn_from_later(me: Any) -> None:
+    made = job.run(me, spec(**mine(6), model_id="mine", seed=4))
+    card, _ = me.registered["mine"]
+    trained = me.artifacts["design-1.png"]
+
+    drawn = job.run(me, spec(from_model="mine", designs=5, seed=4))
+
+    assert made.model == "mine"
+    assert card.task == "mask-generator"
+    assert card.lineage == (RESIDUAL,)
+    assert len(drawn.designs) == 5
+    assert drawn.epochs == ()
+    assert drawn.figures == ()
+    assert drawn.curves is None
+    assert me.artifacts["design-1.png"] == trained
+    assert drawn.timing.total < 5
+
+
+def test_what_is_no_generator_is_refused(me: Any) -> None:
+    with pytest.raises(Problem) as refused:
+        job.run(me, spec(from_model="nobody"))
+
+    assert refused.value.slug == "unknown-model"
+
+
+def test_no_face_in_any_photo_is_a_clear_refusal(context_of: Any) -> None:
+    with pytest.raises(Problem, match="No face was found in any"):
+        job.run(context_of(Image.new("RGB", (200, 200), "green")), spec(**mine(1)))
+
+
+def test_two_photos_are_trained_on_and_leave_none_to_judge_by(
+    context_of: Any, bare: Image.Image
+) -> None:
+    result = job.run(context_of(bare, bare.rotate(3)), spec(**mine(2)))
+
+    assert result.photos == {"trained on": 2}
+    assert result.figures == ()
+    assert any("none was left to judge" in warning for warning in result.warnings)
+
+
+@pytest.fixture(scope="module")
+def people(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A data set of 24 people, three photos each."""
+    root = tmp_path_factory.mktemp("people")
+    folders = [p for p in sorted((shared_data / "faces" / "train").iterdir()) if p.is_dir()][:24]
+    for folder in folders:
+        (root / folder.name).mkdir()
+        for path in sorted(folder.iterdir())[:3]:
+            (root / folder.name / path.name).write_bytes(path.read_bytes())
+    return pack_folder(root, dataset_id=DATASET, layout="identities")
+
+
+@pytest.fixture
+def many(context_of: Any, people: bytes) -> Any:
+    made = context_of()
+    made.packs[DATASET] = people
+    return made
+
+
+def _by_wearing(result: GenerateMaskResult, recognizer: str) -> dict[str, Any]:
+    return {row.wearing: row for row in result.figures if row.recognizer == recognizer}
+
+
+@pytest.mark.shared_data
+def test_a_universal_design_is_judged_on_people_held_out(many: Any) -> None:
+    result = job.run(
+        many, spec(dataset=DATASET, judges=["face-student-112"], hyperparameters={"epochs": 12})
+    )
+
+    assert result.people == {"trained on": 18, "held out": 6}
+    assert result.photos["trained on"] == 54
+    ours, blue = (_by_wearing(result, RESIDUAL)[name] for name in ("ours", "plain blue"))
+    assert ours.similarity < blue.similarity
+    judged = _by_wearing(result, "face-student-112")["ours"]
+    assert judged.role == "judge"
+    assert judged.held_out
+    assert np.array(Image.open(io.BytesIO(many.artifacts["worn.png"]))).shape == (480, 960, 3)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("experiment", ["0", "3"])
+def test_a_run_that_was_stopped_goes_on(
+    many: Any, monkeypatch: pytest.MonkeyPatch, experiment: str
+) -> None:
+    monkeypatch.setattr(job, "SAVE_SECONDS", 0.0)
+    wanted = spec(dataset=DATASET, people=8, experiment=experiment)
+    whole = job.run(many, wanted)
+    design = many.artifacts["design-0.png"]
+
+    class StopError(Exception):
+        pass
+
+    def stopped(done: int, total: int, message: str = "", **data: Any) -> None:
+        if data.get("epoch") == 3:
+            raise StopError
+
+    many.checkpoint = None
+    many.progress = stopped
+    with pytest.raises(StopError):
+        job.run(many, wanted)
+    del many.progress
+    assert many.checkpoint is not None
+    again = job.run(many, wanted)
+
+    assert again.epochs == whole.epochs
+    assert many.artifacts["design-0.png"] == design
+    assert again.epochs[0].discriminator_loss is not None
+
+
+@pytest.mark.shared_data
+def test_a_data_set_of_one_person_is_refused(many: Any, people: bytes) -> None:
+    pack = PackedDataset(people)
+    name = pack.card.classes[0]
+    items = tuple(item for item in pack.card.items if item.label == name)
+    card = pack.card.model_copy(update={"items": items, "classes": (name,)})
+    stored = []
+    for item in items:
+        buffer = io.BytesIO()
+        Image.fromarray(pack.read(item)).save(buffer, "PNG")
+        stored.append((item.name, buffer.getvalue()))
+    items = tuple(
+        item.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+        for item, (_, data) in zip(items, stored, strict=True)
+    )
+    many.packs[DATASET] = write_pack(card.model_copy(update={"items": items}), stored)
+
+    with pytest.raises(Problem, match="one person only"):
+        job.run(many, spec(dataset=DATASET))

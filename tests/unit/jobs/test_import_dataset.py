@@ -1,0 +1,82 @@
+"""``import-dataset`` from an upload to a registered data set."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.worker.jobs import import_dataset
+from services.worker.training.packs import PackedDataset
+from shared.problems import Problem
+from shared.specs.import_dataset import ImportDatasetSpec
+
+Make = Callable[..., Any]
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for path, data in files.items():
+            zipped.writestr(path, data)
+    return buffer.getvalue()
+
+
+def noise(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((40, 40)).save(buffer, "PNG", comment="from the camera")
+    return buffer.getvalue()
+
+
+def test_an_archive_becomes_a_data_set(context_of: Make) -> None:
+    context = context_of()
+    files = {f"{'ab'[n % 4 > 0]}/{n}.png": noise(n) for n in range(40)}
+    context.uploaded = archive({**files, "a/notes.txt": b"hello"})
+
+    result = import_dataset.run(context, ImportDatasetSpec(name="mine"))
+
+    assert result.images == 40
+    assert result.classes == ("a", "b")
+    assert result.balance == pytest.approx(10 / 30)
+    assert result.left_out_total == 1
+    assert result.left_out[0].path == "a/notes.txt"
+    assert any("left_out" in warning for warning in result.warnings)
+    pack = PackedDataset(context.packs[result.dataset])
+    assert pack.card.name == "mine"
+    assert pack.card.counts() == result.counts
+    assert len(pack.labeled(size=8)) == 40
+    sheet = Image.open(io.BytesIO(context.artifacts["contact-sheet.jpg"]))
+    assert result.main_artifact == "contact-sheet.jpg"
+    assert sheet.width > sheet.height
+    assert np.asarray(sheet).std() > 20
+
+
+def test_a_single_class_is_taken_in_with_a_warning(context_of: Make) -> None:
+    context = context_of()
+    context.uploaded = archive({"a/1.png": noise(1)})
+
+    result = import_dataset.run(context, ImportDatasetSpec(name="mine"))
+
+    assert any("one class only" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"no archive", "neither a ZIP nor a TAR"),
+        (archive({"../a/1.png": noise(1)}), "leaves the archive"),
+        (archive({"a/1.txt": b"x"}), "can be used"),
+    ],
+)
+def test_a_bad_upload_is_a_clear_problem(context_of: Make, data: bytes, says: str) -> None:
+    context = context_of()
+    context.uploaded = data
+
+    with pytest.raises(Problem, match=says) as caught:
+        import_dataset.run(context, ImportDatasetSpec(name="mine"))
+    assert caught.value.slug == "invalid-archive"
+    assert context.packs == {}

@@ -1,0 +1,218 @@
+"""Training against small recognizers: what it lowers, resumes, and refuses."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from services.worker.faces.alignment import FRAME_POINTS
+from services.worker.masks.evaluation import MaskJudge, random_pattern
+from services.worker.masks.generators import (
+    ConvolutionalGenerator,
+    build_generator,
+    conditioned,
+    latents,
+)
+from services.worker.masks.outlines import plain
+from services.worker.masks.training import MaskConfig, train_masks
+from services.worker.masks.wearers import Wearers, gallery, gather
+from services.worker.models.recognizers import Recognizer
+
+CONFIG = MaskConfig(epochs=15, batch_size=6, max_lr=0.02, printability=0.0, variation=0.0)
+
+
+def weights(run: Any) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = run.generator.state_dict()
+    return state
+
+
+@pytest.mark.parametrize("architecture", ["dense", "convolutional", "pixels"])
+def test_wearers_become_less_like_themselves(
+    recognizer: Recognizer, wearers: Wearers, architecture: Any
+) -> None:
+    rate = 0.5 if architecture == "pixels" else CONFIG.max_lr
+    config = replace(CONFIG, generator=architecture, max_lr=rate)
+
+    run = train_masks(wearers, [recognizer], config)
+
+    assert len(run.history) == 15
+    assert run.history[-1].similarity < run.history[0].similarity - 0.02
+    assert run.seconds > 0
+
+
+@pytest.mark.parametrize("experiment", ["0", "1", "2", "3"])
+def test_the_papers_experiments_play_both_sides(
+    recognizer: Recognizer, wearers: Wearers, experiment: Any
+) -> None:
+    run = train_masks(wearers, [recognizer], replace(CONFIG, experiment=experiment, epochs=4))
+
+    losses = [epoch.discriminator_loss for epoch in run.history]
+    assert all(loss is not None for loss in losses)
+    still = experiment == "0"
+    moving = [loss for loss in losses if loss]
+    assert len(moving) == (1 if still else 4), "0 learns from the bare faces and stands still"
+    assert still or moving[-1] > moving[0], "the generator makes its task harder"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "conditional"), [("free", False), ("3", False), ("1", True)]
+)
+def test_a_run_that_goes_on_ends_like_an_unbroken_one(
+    recognizer: Recognizer, wearers: Wearers, experiment: Any, conditional: bool
+) -> None:
+    config = replace(CONFIG, experiment=experiment, conditional=conditional, epochs=6)
+    states: list[Any] = []
+    whole = train_masks(wearers, [recognizer], config, save=lambda s: states.append(_copied(s)))
+
+    again = train_masks(wearers, [recognizer], config, resume=states[2])
+
+    assert all(torch.equal(weights(whole)[n], w) for n, w in weights(again).items())
+    assert [vars(one) for one in whole.history] == [vars(one) for one in again.history]
+
+
+def _copied(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(part) for part in state] if isinstance(state, list) else state
+
+
+def test_people_are_labeled_by_name_whatever_the_order(recognizer: Recognizer) -> None:
+    rng = np.random.default_rng(1)
+    photos = [
+        (name, rng.integers(0, 256, (160, 160, 3), dtype=np.uint8), FRAME_POINTS)
+        for name in ("zoe", "adam", "mia", "adam", "zoe")
+    ]
+
+    found, shuffled = gather(photos), gather([photos[n] for n in (3, 0, 2, 4, 1)])
+
+    assert found.names == shuffled.names == ("adam", "mia", "zoe")
+    assert found.people.tolist() == [2, 0, 1, 0, 2]
+    assert torch.allclose(gallery(found, recognizer), gallery(shuffled, recognizer), atol=1e-5)
+
+
+def test_a_memory_map_is_read_a_batch_at_a_time(
+    recognizer: Recognizer, wearers: Wearers, tmp_path: Any
+) -> None:
+    path = tmp_path / "frames.npy"
+    np.save(path, wearers.frames)
+    mapped = Wearers(np.load(path, mmap_mode="r"), wearers.fits, wearers.people, wearers.names)
+    config = replace(CONFIG, epochs=2)
+
+    from_disk, from_memory = (train_masks(one, [recognizer], config) for one in (mapped, wearers))
+
+    assert isinstance(mapped.frames, np.memmap)
+    assert all(torch.equal(weights(from_disk)[n], w) for n, w in weights(from_memory).items())
+
+
+def test_diversity_keeps_designs_apart(recognizer: Recognizer, wearers: Wearers) -> None:
+    alike = [
+        train_masks(wearers, [recognizer], replace(CONFIG, generator="dense", diversity=weight))
+        .history[-1]
+        .likeness
+        for weight in (0.0, 5.0)
+    ]
+
+    assert alike[1] < alike[0]
+
+
+def test_a_conditional_generator_draws_another_design_for_each_wearer(
+    recognizer: Recognizer, wearers: Wearers
+) -> None:
+    config = replace(CONFIG, generator="dense", conditional=True, epochs=25)
+
+    run = train_masks(wearers, [recognizer], config)
+
+    assert run.history[-1].similarity < run.history[0].similarity - 0.02
+    own = gallery(wearers, recognizer)
+    same = latents(1, torch.Generator().manual_seed(0)).expand(len(own), -1)
+    with torch.no_grad():
+        designs = run.generator(conditioned(same, own))
+    apart = torch.pdist(designs.flatten(1), p=1) / designs[0].numel()
+    assert float(apart.min()) > 1e-3, "same latent vector, other wearers"
+
+
+def test_embeddings_weigh_as_much_as_latent_vectors() -> None:
+    embeddings = torch.nn.functional.normalize(torch.randn(50, 128))
+
+    joined = conditioned(torch.randn(50, 100), embeddings)
+
+    assert joined.shape == (50, 228)
+    assert float(joined[:, 100:].std()) == pytest.approx(1, abs=0.05)
+    with pytest.raises(ValueError, match="wearer"):
+        build_generator("pixels", seed=0, condition=128)
+
+
+def test_few_designs_a_step_are_worn_by_all(recognizer: Recognizer, wearers: Wearers) -> None:
+    drawn: list[int] = []
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        drawn.append(len(inputs[0]))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: (
+            count(module, inputs) if isinstance(module, ConvolutionalGenerator) else None
+        )
+    )
+    try:
+        run = train_masks(wearers, [recognizer], replace(CONFIG, drawn=2))
+        train_masks(wearers, [recognizer], replace(CONFIG, drawn=2, conditional=True, epochs=1))
+    finally:
+        handle.remove()
+
+    assert drawn == [2] * 15 + [6], "and one for each of six wearers under a condition"
+    assert run.history[-1].similarity < run.history[0].similarity - 0.02
+
+
+def test_a_cancel_ends_it_and_nobody_is_refused(recognizer: Recognizer, wearers: Wearers) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train_masks(wearers, [recognizer], CONFIG, check_cancel=stop)
+    with pytest.raises(ValueError, match="recognizer"):
+        train_masks(wearers, [], CONFIG)
+    alone = wearers.of([0, 1, 2])
+    one = Wearers(alone.frames, alone.fits, alone.people, alone.names[:1])
+    with pytest.raises(ValueError, match="at least two"):
+        train_masks(one, [recognizer], replace(CONFIG, experiment="1"))
+    with pytest.raises(ValueError, match="no face"):
+        gather([])
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "max_lr", "drawn", "variation"])
+def test_settings_out_of_range_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=field if field != "variation" else "weights"):
+        replace(CONFIG, **{field: -1})
+
+
+def test_trained_designs_hide_better_than_plain_ones(
+    recognizer: Recognizer, wearers: Wearers
+) -> None:
+    run = train_masks(wearers, [recognizer], replace(CONFIG, epochs=40))
+    with torch.no_grad():
+        designs = run.generator(latents(4, torch.Generator().manual_seed(0)))
+    judge = MaskJudge.__new__(MaskJudge)
+    with pytest.raises(ValueError, match="cannot show"):
+        MaskJudge(recognizer, wearers)  # twelve probes and six people: 60 impostor scores
+    del judge
+
+    many = Wearers(
+        np.tile(wearers.frames, (4, 1, 1, 1)),
+        wearers.fits.repeat(4, 1, 1),
+        wearers.people.repeat(4),
+        wearers.names,
+    )
+    judge = MaskJudge(recognizer, many)
+    plain_blue, ours, busy = (
+        judge.wearing(one) for one in (plain((0.35, 0.6, 0.85)), designs, random_pattern(1))
+    )
+    assert judge.bare.rank_1.value > 0.9
+    assert ours.similarity < plain_blue.similarity
+    assert ours.similarity < busy.similarity

@@ -1,0 +1,94 @@
+"""Reproduction on generated pictures: lines, resuming, and a page that makes nothing up."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.reproduce import running
+from services.reproduce.lines import CNN, PAPER_EPS, RESNET_ID, Line, all_lines
+from services.reproduce.page import Found, page
+from services.reproduce.running import Workshop, load_row, run_lines
+from services.worker.attacks.fgsm import FGSM
+from services.worker.training.bundled import BINARY
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    random = np.random.default_rng(0)
+    for label in BINARY:
+        folder = tmp_path / "data" / "mask_classification" / "test" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            picture = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"{number}.png")
+    return Workshop(tmp_path / "data", tmp_path / "cache", False, lambda line: None)
+
+
+def lines() -> list[Line]:
+    first = Line(
+        id="table2-cnn-k1-shrunk",
+        group="table2",
+        title="1 px",
+        model=CNN,
+        attack=FGSM(eps=8),
+        side=64,
+        images=20,
+    )
+    through = replace(first, id="table2-cnn-k1-through", defended=True, transfer_of=first.id)
+    return [first, through]
+
+
+def test_every_line_has_its_own_name_and_the_papers_figures() -> None:
+    found = all_lines(quick=False)
+    assert len({line.id for line in found}) == len(found)
+    papers = {line.id: line.paper for line in found}
+    assert papers["table1-cnn-k5"] == "11 %"
+    assert papers["table2-resnet34-k5-carved"] == "1 %"
+    assert papers[f"figures-pgd-{PAPER_EPS:g}"].startswith("81 %")
+    assert all(line.images >= 200 for line in found)
+    for line in found:
+        assert line.transfer_of is None or line.transfer_of in papers
+
+
+def test_goes_on_where_it_was(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_lines(lines(), shop, seconds=600)
+    rows = [load_row(line, shop) for line in lines()]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    bare, carved = rows[0][0], rows[1][0]
+    assert bare.indices == carved.indices
+    assert len(bare.indices) == 20
+    assert carved.transferred is not None
+    assert bare.transferred is None
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("this was done before")
+
+    monkeypatch.setattr(running, "attack_images", never)
+    run_lines(lines(), shop, seconds=600)
+    changed = [replace(line, attack=FGSM(eps=4)) for line in lines()]
+    with pytest.raises(AssertionError, match="done before"):
+        run_lines(changed, shop, seconds=600)
+
+
+def test_page_says_what_was_not_run(shop: Workshop) -> None:
+    resnet = next(line for line in all_lines(quick=False) if line.model == RESNET_ID)
+    run_lines([resnet], shop, seconds=600)
+    assert "not been trained" in shop.missing[RESNET_ID]
+    assert load_row(resnet, shop) is None
+    text = page(all_lines(quick=False), {}, shop.missing, [])
+    table = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(table) == 24
+    assert all("not run" in line for line in table)
+    assert "px: not measured yet" in text
+
+
+def test_page_shows_what_was_run(shop: Workshop) -> None:
+    run_lines(lines(), shop, seconds=600)
+    found = {line.id: Found(*done) for line in lines() if (done := load_row(line, shop))}
+    text = page(lines(), found, {}, [])
+    assert "1 px, 20 pictures" in text
+    assert f"| {len(found[lines()[0].id].row.indices)} |" in text
