@@ -22,7 +22,7 @@ from services.worker.defenses.base import derive
 from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.training.evaluation.outcomes import adversarial
 from services.worker.training.evaluation.paired import McNemar, mcnemar
-from services.worker.training.evaluation.setting import Setting
+from services.worker.training.evaluation.setting import ATTACKING, Setting
 from services.worker.training.metrics import Rate, wilson
 
 Progress = Callable[[int, int, str], None]
@@ -191,7 +191,7 @@ def attack_images(
     """Attack uint8 images ``(N, 3, S, S)`` through all that stands before the classifier."""
     return run(
         attack,
-        setting.target(seed=derive(seed, *indices[:1])),
+        setting.target(seed=derive(seed, ATTACKING, *indices[:1])),
         images,
         Untargeted(labels),
         seed=seed,

@@ -26,6 +26,9 @@ COST_ROUNDS = 3
 JUDGED = 10
 NO_LABEL = -1
 
+# What draws are for: each use has its own, so that an attack never meets those that judge it.
+ATTACKING, JUDGING, CERTIFYING = 0, 1, 2
+
 
 class Shrink(FixedDefense):
     """Plain bilinear resizing: what stands in the place of a defense that resizes."""
@@ -154,7 +157,7 @@ class Setting:
         check_cancel: Callable[[], None] | None = None,
     ) -> Answers:
         """Return the answers to uint8 images; ``first`` numbers the first one for the draws."""
-        votes = self._votes(images, self.draws_judged, derive(seed, 0), first, check_cancel)
+        votes = self._votes(images, self.draws_judged, derive(seed, JUDGING), first, check_cancel)
         if self.smoothing is not None:
             certain = [prediction(row, alpha=self.smoothing.alpha) for row in votes]
             labels = [NO_LABEL if label is None else label for label in certain]
@@ -177,10 +180,10 @@ class Setting:
         if self.smoothing is None:
             raise ValueError("only randomized smoothing certifies")
         chosen = self._votes(
-            images, self.smoothing.selection, derive(seed, 0), first, check_cancel
+            images, self.smoothing.selection, derive(seed, JUDGING), first, check_cancel
         ).argmax(1)
         samples = self.smoothing.samples
-        votes = self._votes(images, samples, derive(seed, 1), first, check_cancel)
+        votes = self._votes(images, samples, derive(seed, CERTIFYING), first, check_cancel)
         return [
             certificate(
                 int(label),

@@ -10,8 +10,11 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.results import AttackBatch, AttackResult
 from services.worker.attacks.sparse_rs import SparseRS
+from services.worker.defenses.base import Chain, Defense
+from services.worker.defenses.filters import MedianFilter
 from services.worker.defenses.noise import Noise
 from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.models.base import Classifier
@@ -172,11 +175,7 @@ class Bright(nn.Module):
         return torch.stack([-score, score], dim=1)
 
 
-def test_an_attack_stops_at_lucky_draws_and_separate_ones_tell() -> None:
-    """One pixel cannot turn these pictures, bright by a deviation of the mean's noise.
-
-    A draw in six or so does, and the attack stops at it and is confirmed by another such draw.
-    """
+def bright() -> Classifier:
     network = Classifier(
         Bright(),
         architecture="bright",
@@ -185,10 +184,17 @@ def test_an_attack_stops_at_lucky_draws_and_separate_ones_tell() -> None:
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
     )
-    network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
+
+
+def test_an_attack_stops_at_lucky_draws_and_separate_ones_tell() -> None:
+    """One pixel cannot turn these pictures, bright by a deviation of the mean's noise.
+
+    A draw in six or so does, and the attack stops at it and is confirmed by another such draw.
+    """
     images = torch.full((60, 3, SIDE, SIDE), 135, dtype=torch.uint8)
     labels = torch.ones(60, dtype=torch.long)
-    setting = Setting(network, SIDE, Noise(sigma=0.4), judged=51)
+    setting = Setting(bright(), SIDE, Noise(sigma=0.4), judged=51)
     indices = tuple(range(60))
     batch = attack_images(
         setting, SparseRS(pixels=1, queries=40), images, labels, indices=indices, seed=0
@@ -197,3 +203,31 @@ def test_an_attack_stops_at_lucky_draws_and_separate_ones_tell() -> None:
     claimed = sum(found.success for found in batch.results)
     assert claimed >= 6
     assert int((~stands).sum()) < claimed / 3
+
+
+@pytest.mark.parametrize("first", [0, 1, 50])
+@pytest.mark.parametrize("steps", [[Noise(sigma=0.4)], [Noise(sigma=0.4), MedianFilter()]])
+def test_an_attack_never_meets_the_noise_that_judges_it(
+    first: int, steps: list[Defense], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equal seeds, images of equal number and size get equal noise."""
+    drawn: set[tuple[int, ...]] = set()
+    apply = Noise.apply
+
+    def watched(self: Noise, images: Tensor, *, seed: int = 0, indices: Any = None) -> Tensor:
+        noisy = apply(self, images, seed=seed, indices=indices)
+        fields = (noisy - images).flatten(1)
+        drawn.update(tuple(field[:4].mul(1e4).round().int().tolist()) for field in fields)
+        return noisy
+
+    monkeypatch.setattr(Noise, "apply", watched)
+    setting = Setting(bright(), SIDE, Chain(steps), judged=12)
+    images, labels = torch.full((3, 3, SIDE, SIDE), 128, dtype=torch.uint8), torch.ones(3).long()
+    indices = range(first, first + 3)
+    attack_images(setting, FGSM(eps=4), images, labels, indices=indices, seed=7)
+    attacking = set(drawn)
+    drawn.clear()
+    setting.answers(images, seed=7, first=first)
+    assert len(attacking) >= 3
+    assert len(drawn) == 3 * 12
+    assert not attacking & drawn
