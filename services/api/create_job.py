@@ -15,7 +15,9 @@ from services.api.uploads import CleanImage, clean, discard, discarded_on_refusa
 from shared.db.jobs import NewJob
 from shared.db.queries import new_id
 from shared.db.tables import Job
+from shared.model_card import list_cards
 from shared.problems import Problem
+from shared.specs import JobSpec
 
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
@@ -53,6 +55,7 @@ def _commit(
         images=rows,
         idempotency_key=key,
         fingerprint=fingerprint(wanted, images),
+        shipped_models=shipped_models(resources, wanted.spec),
     )
     with discarded_on_refusal(resources, rows):
         job, is_new = resources.repository.jobs.create(
@@ -67,6 +70,13 @@ def _commit(
     # Committed: from here on nothing can lose it. The keeper rings if this ring does not go out.
     resources.doorbell.ring(job.id, job.queue)
     return job, True
+
+
+def shipped_models(resources: Resources, spec: JobSpec) -> frozenset[str]:
+    """Return the ids of models that a job may name and that are no tenant's own."""
+    if not spec.model_ids:
+        return frozenset()
+    return frozenset(list_cards(*resources.settings.model_dirs))
 
 
 def fingerprint(wanted: JobRequest, images: Sequence[CleanImage]) -> str:

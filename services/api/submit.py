@@ -1,7 +1,6 @@
 """``POST /v1/jobs/{kind}``: one route a job kind, made from its spec."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,10 +9,11 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.answers import answer
 from services.api.auth import Shared, Tenant
-from services.api.create_job import clean_uploads, create_job
+from services.api.create_job import clean_uploads, create_job, shipped_models
 from services.api.documentation import job_answers, job_body, job_headers
 from services.api.headers import accepted_images, preferences, preferred_wait
-from services.api.job_request import read_job_request
+from services.api.job_request import JobRequest, read_job_request
+from services.api.resources import Resources
 from services.api.schemas import JobView, Validated
 from shared.problems import Problem
 from shared.specs import SPECS, JobSpec
@@ -40,8 +40,7 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
         wanted = await read_job_request(request, spec_class, kind, resources)
         if validate_only:
             await clean_uploads(resources, wanted)
-            check = partial(resources.repository.jobs.refuse_unknown, own=wanted.uploads)
-            await run_in_threadpool(check, tenant, wanted.spec)
+            await run_in_threadpool(_refuse_unknown, resources, tenant, wanted)
             spec = wanted.spec
             document = Validated(spec=spec.model_dump(mode="json"), queue=spec.queue)
             return JSONResponse(document.model_dump(mode="json"))
@@ -52,6 +51,13 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
         return await answer(request, resources, job, wait=wait, images=images, headers=headers)
 
     return create
+
+
+def _refuse_unknown(resources: Resources, tenant: str, wanted: JobRequest) -> None:
+    shipped = shipped_models(resources, wanted.spec)
+    resources.repository.jobs.refuse_unknown(
+        tenant, wanted.spec, own=wanted.uploads, shipped_models=shipped
+    )
 
 
 def _applied(request: Request, wait: float | None) -> dict[str, str]:

@@ -8,7 +8,17 @@ from sqlalchemy.orm import Session
 
 from shared.db.images import NewImage, image_row, keep_bytes
 from shared.db.queries import Queries
-from shared.db.tables import Artifact, Dataset, Event, IdempotencyKey, Image, Job, JobImage, Sweep
+from shared.db.tables import (
+    Artifact,
+    Dataset,
+    Event,
+    IdempotencyKey,
+    Image,
+    Job,
+    JobImage,
+    Model,
+    Sweep,
+)
 from shared.problems import Problem
 from shared.specs import JobSpec
 
@@ -24,6 +34,7 @@ class NewJob:
     idempotency_key: str | None = None
     fingerprint: str = ""
     sweep_id: int | None = None  # of its upload, announced before it was stored
+    shipped_models: Container[str] = ()  # those that are no tenant's own
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,8 @@ class JobQueries(Queries):
     ) -> tuple[Job, bool]:
         """Commit a queued job; returns it and whether it is new.
 
-        Raises the problems ``queue-full``, ``unknown-image``, ``unknown-dataset`` and
-        ``idempotency-key-reused``.
+        Raises the problems ``queue-full``, ``unknown-image``, ``unknown-dataset``,
+        ``unknown-model`` and ``idempotency-key-reused``.
         A repeated idempotency key with the same fingerprint returns the first job.
         """
         with self._write() as session:
@@ -72,6 +83,7 @@ class JobQueries(Queries):
                 session, new.tenant_id, new.spec, wanted, now, job_id=new.id
             )
             self._refuse_unknown_datasets(session, new.tenant_id, new.spec, now)
+            self._refuse_unknown_models(session, new.tenant_id, new.spec, new.shipped_models)
             job = _job_row(new, now=now, expires_at=now + retention_seconds)
             job.ring_at = now + ring_again_seconds
             session.add(job)
@@ -85,8 +97,15 @@ class JobQueries(Queries):
             self._event(session, job, "queued", {"state": "queued"}, seq=job.event_seq)
             return job, True
 
-    def refuse_unknown(self, tenant_id: str, spec: JobSpec, *, own: Container[str] = ()) -> None:
-        """Raise what ``create`` would raise of the images and data sets that a spec names.
+    def refuse_unknown(
+        self,
+        tenant_id: str,
+        spec: JobSpec,
+        *,
+        own: Container[str] = (),
+        shipped_models: Container[str] = (),
+    ) -> None:
+        """Raise what ``create`` would raise of the images, data sets and models that a spec names.
 
         ``own`` are images that come with the request.
         """
@@ -95,6 +114,7 @@ class JobQueries(Queries):
             wanted = [image_id for image_id in spec.image_ids if image_id not in own]
             self._refuse_unknown_images(session, tenant_id, spec, set(wanted), now)
             self._refuse_unknown_datasets(session, tenant_id, spec, now)
+            self._refuse_unknown_models(session, tenant_id, spec, shipped_models)
 
     def _earlier(self, session: Session, new: NewJob, *, expires_at: float) -> Job | None:
         is_new = self._insert_if_new(
@@ -172,6 +192,21 @@ class JobQueries(Queries):
         missing = sorted(wanted - set(found))
         if missing:
             raise Problem("unknown-dataset", f"There is no data set {', '.join(missing)}.")
+
+    def _refuse_unknown_models(
+        self, session: Session, tenant_id: str, spec: JobSpec, shipped: Container[str]
+    ) -> None:
+        wanted = {name for name in spec.model_ids if name not in shipped}
+        if not wanted:
+            return
+        found = session.scalars(
+            select(Model.id)
+            .where(Model.id.in_(wanted), Model.tenant_id == tenant_id)
+            .with_for_update(read=True)
+        )
+        missing = sorted(wanted - set(found))
+        if missing:
+            raise Problem("unknown-model", f"There is no model {', '.join(missing)}.")
 
     def get(self, tenant_id: str, job_id: str) -> Job | None:
         """Return the job, or ``None`` for a missing, deleted or foreign one."""

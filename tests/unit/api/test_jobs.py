@@ -62,7 +62,7 @@ def test_images_come_in_order_named_ones_first(service: Service) -> None:
             {"faces": '[{"x": 1, "y": 2, "width": 3, "height": 4}]'},
             {"faces": [{"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}]},
         ),
-        ({"model": "123"}, {"model": "123"}),
+        ({"model": "mask-cnn-32"}, {"model": "mask-cnn-32"}),
         ({"spec": '{"annotate": false}', "faces": "whole"}, {"annotate": False, "faces": "whole"}),
     ],
 )

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shared.db.models import NewModel
 from shared.db.queries import UPLOAD_FILE, model_prefix, new_id, upload_prefix
 from shared.model_card import CARD_FILE, ModelCard
@@ -163,3 +165,44 @@ def test_a_model_over_the_cap_is_refused(serve: Any) -> None:
     answer = service.client.post(PATH, files={"file": b"x" * 1025}, data=FIELDS)
     assert_problem(answer, 413, "content-too-large")
     assert service.stored_files() == []
+
+
+JOBS_WITH_MODELS = {
+    "classify": {"model": "nobodys"},
+    "attack": {"model": "nobodys"},
+    "defend": {"model": "nobodys"},
+    "encrypt": {"recognizers": ["nobodys"]},
+    "generate-mask": {"recognizers": ["nobodys"]},
+    "evaluate": {"models": ["mask-cnn-32", "nobodys"], "labels": ["with_mask"]},
+}
+
+
+@pytest.mark.parametrize("kind", JOBS_WITH_MODELS)
+def test_no_job_can_name_a_model_that_is_not_there(service: Service, kind: str) -> None:
+    document = JOBS_WITH_MODELS[kind] | {"images": [service.upload()]}
+    for path in (f"/v1/jobs/{kind}", f"/v1/jobs/{kind}?validate_only=true"):
+        problem = assert_problem(service.client.post(path, json=document), 422, "unknown-model")
+        assert problem["detail"] == "There is no model nobodys."
+    assert service.client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_a_job_can_be_asked_for_again_after_its_model_is_gone(service: Service) -> None:
+    register(service)
+    document = {"images": [service.upload()], "model": "mine"}
+    key = {"Idempotency-Key": "once"}
+    first = service.client.post("/v1/jobs/classify", json=document, headers=key).json()
+    service.client.post(f"/v1/jobs/{first['id']}/cancel")
+    service.client.delete(f"{PATH}/mine")
+
+    again = service.client.post("/v1/jobs/classify", json=document, headers=key)
+    assert (again.status_code, again.json()["id"]) == (201, first["id"])
+    assert_problem(service.client.post("/v1/jobs/classify", json=document), 422, "unknown-model")
+
+
+def test_the_operators_models_can_be_named(service: Service) -> None:
+    folder = service.resources.settings.registry_dir / "ours"
+    folder.mkdir(parents=True)
+    card = json.loads((BUNDLED / "mask-cnn-32" / CARD_FILE).read_text()) | {"id": "ours"}
+    (folder / CARD_FILE).write_text(json.dumps(card))
+    document = {"images": [service.upload()], "model": "ours"}
+    assert service.client.post("/v1/jobs/classify", json=document).status_code == 202

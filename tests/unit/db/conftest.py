@@ -74,7 +74,13 @@ def create(repository: Repository) -> Create:
         names = tuple(image.id for image in own) + image_ids
         spec = spec or ClassifySpec(images=names, model=model)
         job, _ = repository.jobs.create(
-            NewJob(id=new_id("job"), tenant_id=tenant_id, spec=spec, images=own, **new),
+            NewJob(
+                id=new_id("job"),
+                tenant_id=tenant_id,
+                spec=spec,
+                images=own,
+                **{"shipped_models": spec.model_ids, **new},
+            ),
             max_queued=max_queued,
             retention_seconds=retention_seconds,
             ring_again_seconds=ring_again_seconds,

@@ -203,6 +203,21 @@ def test_a_job_on_a_data_set_needs_it_to_be_there(
         create(images=[], spec=spec)
 
 
+def test_a_job_with_a_model_needs_it_to_be_there(
+    repository: Repository, held: Job, create: Create
+) -> None:
+    save_model(repository, held)
+    create(model="mine", shipped_models=())
+    create(model="shipped", shipped_models=("shipped",))
+
+    for tenant, name in ((TENANT, "shipped"), ("other", "mine")):
+        with pytest.raises(Problem, match=f"no model {name}") as caught:
+            create(tenant_id=tenant, model=name, shipped_models=())
+        assert caught.value.slug == "unknown-model"
+    repository.models.delete("other", "mine")
+    create(model="mine", shipped_models=(), idempotency_key="k", fingerprint="f")
+
+
 def test_expired_data_sets_go_with_their_bytes(repository: Repository, held: Job) -> None:
     made = save_dataset(repository, held, keep_seconds=-1.0)
     assert made is not None

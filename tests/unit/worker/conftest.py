@@ -108,7 +108,13 @@ class Bench:
         )
         parsed = ClassifySpec.model_validate({"images": [image_id], **spec})
         job, _ = self.repository.jobs.create(
-            NewJob(id=new_id("job"), tenant_id=TENANT, spec=parsed, images=[new]),
+            NewJob(
+                id=new_id("job"),
+                tenant_id=TENANT,
+                spec=parsed,
+                images=[new],
+                shipped_models=parsed.model_ids,
+            ),
             max_queued=1000,
             retention_seconds=3600,
             ring_again_seconds=1,
