@@ -79,9 +79,9 @@ def drawn_people(root: Path, count: int, photos: int) -> list[list[Path]]:
     return [rows[names[index]][:photos] for index in order]
 
 
-def wearers(paths: Iterable[Path], sizes: Sequence[int] = SIZES) -> Hide:
+def wearers(paths: Iterable[Path]) -> Hide:
     """Return the objective to hide those whose faces dlib finds on the photos."""
-    return Hide.of([read_photo(path) for path in paths], sizes=sizes)
+    return Hide.of([read_photo(path) for path in paths], sizes=SIZES)
 
 
 def views(hide: Hide, rating: Rating) -> list[View]:
