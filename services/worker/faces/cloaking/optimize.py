@@ -12,6 +12,7 @@ from services.worker.faces.alignment import FRAME
 from services.worker.faces.cloaking.changes import blur, jpeg, move, random_maps
 from services.worker.faces.cloaking.config import CloakConfig
 from services.worker.faces.cloaking.visibility import visibility
+from services.worker.models.quickened import quickened
 from services.worker.models.recognizers import Recognizer
 
 RECENT = 0.8  # share of the earlier similarities in their running mean
@@ -82,7 +83,8 @@ class _Search:
         self, subjects: Sequence[Subject], recognizers: Sequence[Recognizer], config: CloakConfig
     ) -> None:
         device = next(recognizers[0].parameters()).device
-        self.subjects, self.recognizers, self.config = subjects, recognizers, config
+        self.subjects, self.config = subjects, config
+        self.recognizers = [quickened(one) for one in recognizers]
         self.frames = torch.stack([subject.frame for subject in subjects]).to(device)
         self.limits = visibility(self.frames, config.perceptual) * config.eps / 255
         self.generators = [torch.Generator().manual_seed(subject.seed) for subject in subjects]
