@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from shared.specs.attack import AnyAttack
 from shared.specs.base import ImageId, ImagesSpec
 from shared.specs.data import DataSample
-from shared.specs.defend import AnyStep, check_order
+from shared.specs.defend import AnyStep, SeamCarving, check_order
 from shared.specs.faces import MODEL_ID_PATTERN
 
 ModelId = Annotated[str, StringConstraints(pattern=MODEL_ID_PATTERN)]
@@ -85,6 +85,15 @@ class EvaluateSpec(ImagesSpec):
         max_length=16,
         description="each a list of steps, applied in order; every one is judged by itself",
     )
+    cut_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=512,
+        description=(
+            "side in pixels of the pictures that are carved, and attacked, where a defense carves "
+            "seams; default: twice the classifier's input"
+        ),
+    )
     detector: Literal["feature_squeezing"] | None = Field(
         default=None,
         description=(
@@ -134,10 +143,7 @@ class EvaluateSpec(ImagesSpec):
             raise ValueError("defenses are judged by attacks: name at least one in `attacks`")
         if self.detector and not self.attacks:
             raise ValueError("a detector is judged by attacks: name at least one in `attacks`")
-        for chain in self.defenses:
-            check_order(chain)
-            if any(step.name == "seam_carving" and step.protect_face for step in chain):
-                raise ValueError("crops have no box of the face: `protect_face` cannot be used")
+        self._refuse_wrong_defenses()
         self._refuse_useless_sweep()
         if self.rounds:
             self._refuse_rounds()
@@ -145,6 +151,15 @@ class EvaluateSpec(ImagesSpec):
         if rows > MOST_ROWS:
             raise ValueError(f"that makes {rows} rows: {MOST_ROWS} at most")
         return self
+
+    def _refuse_wrong_defenses(self) -> None:
+        for chain in self.defenses:
+            check_order(chain)
+        carving = [s for chain in self.defenses for s in chain if isinstance(s, SeamCarving)]
+        if any(step.protect_face for step in carving):
+            raise ValueError("crops have no box of the face: `protect_face` cannot be used")
+        if self.cut_size is not None and not carving:
+            raise ValueError("`cut_size` is that of pictures to be carved: no defense here carves")
 
     def _refuse_useless_sweep(self) -> None:
         if self.sweep is None:

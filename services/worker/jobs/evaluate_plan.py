@@ -235,13 +235,13 @@ def _setting(spec: EvaluateSpec, loaded: LoadedModel, chain: Chain) -> Setting:
     for step in chain:
         parameters = step.model_dump(exclude={"name", "protect_face"})
         if step.name == "seam_carving":
-            parameters |= {"height": inner, "width": inner}
+            parameters |= {"height": inner, "width": inner, "threads": torch.get_num_threads()}
         steps.append((step.name, parameters))
     try:
         defense = build_chain(steps, classifier=AnySize(loaded.classifier))
     except ValueError as error:
         raise Problem("invalid-input", f"{error}.") from error
-    side = inner * (CARVED_FROM if carves else 1)
+    side = (spec.cut_size or CARVED_FROM * inner) if carves else inner
     return Setting(loaded.classifier, side, defense, spec.draws, spec.judged_draws)
 
 

@@ -203,8 +203,26 @@ def test_target_larger_than_the_cut_face_is_a_clear_error(
 ) -> None:
     context = context_of(masked)
     spec = DefendSpec(images=context.ids, defenses=(SeamCarving(),), cut_size=16)
-    with pytest.raises(ValueError, match="112"):
+    with pytest.raises(ValueError, match="target height of 112 is too large"):
         defend.run(context, spec)
+
+
+def test_a_photo_of_one_pixel_can_be_defended(context_of: Make) -> None:
+    """It has no face to find; taken as a face itself, it is a flat picture."""
+    pixel = Image.new("RGB", (1, 1), (200, 100, 50))
+    context = context_of(pixel)
+    steps = (SeamCarving(protect_face=True), Median())
+    result = defend.run(
+        context,
+        DefendSpec(images=context.ids, defenses=steps, faces="whole", model="mask-cnn-32"),
+    )
+    (face,) = result.images[0].faces
+    assert [step.size for step in face.steps] == [(32, 32), (32, 32)]
+    assert (pixels(context.artifacts[face.defended]) == (200, 100, 50)).all()
+
+    empty = defend.run(context, DefendSpec(images=context.ids, model="mask-cnn-32"))
+    assert empty.images[0].faces == ()
+    assert empty.warnings == ("no face was found in 1 of 1 photos",)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +234,7 @@ def test_target_larger_than_the_cut_face_is_a_clear_error(
         [{"name": "magic"}],
         [{"name": "median", "size": 4}],
         [{"name": "jpeg", "bits": 4}],
+        [{"name": "seam_carving", "energy": "depth"}],
     ],
 )
 def test_wrong_defenses_are_refused(defenses: list[dict[str, object]]) -> None:

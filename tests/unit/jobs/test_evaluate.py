@@ -125,6 +125,20 @@ def test_every_row_is_paired_with_the_undefended_one(context: Any) -> None:
     assert len(json.loads(context.artifacts["table.json"])) == 8
 
 
+def test_seams_are_carved_from_the_size_asked_for(context: Any) -> None:
+    wanted = spec(
+        data={"dataset": ID, "sample": 10},
+        attacks=[{"name": "fgsm", "eps": 16}],
+        defenses=[[{"name": "seam_carving", "energy": "gradient"}], [{"name": "median"}]],
+        cut_size=48,
+    )
+    names = [row.defense for row in job.run(context, wanted).rows]
+    assert names == ["none", "median", "none, from 48 px", "seam_carving (energy gradient)"]
+    small = wanted.model_copy(update={"cut_size": 3})
+    with pytest.raises(ValueError, match="too large: seam carving grows 3 pixels to at most 12"):
+        job.run(context, small)
+
+
 def test_the_detector_is_judged_on_every_undefended_row(
     context: Any, small: tuple[Any, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +360,17 @@ def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
                 "defenses": [[{"name": "seam_carving", "protect_face": True}]],
             },
             "no box",
+        ),
+        (
+            {"attacks": [{"name": "fgsm"}], "defenses": [[{"name": "median"}]], "cut_size": 64},
+            "no defense here carves",
+        ),
+        (
+            {
+                "attacks": [{"name": "fgsm"}],
+                "defenses": [[{"name": "seam_carving", "energy": "depth"}]],
+            },
+            "energy",
         ),
         ({"models": ["small", "small"]}, "twice"),
     ],
