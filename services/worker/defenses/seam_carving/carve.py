@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.worker.defenses.seam_carving.energies import COUNT_TERMS, WINDOW_TERMS
+from services.worker.defenses.seam_carving.energies import COUNT_GAINS, WINDOW_TERMS
 from services.worker.defenses.seam_carving.kernels import (
     find_seams,
     insert_seams,
@@ -161,7 +161,7 @@ def _resize_width(state: _State, width: int, mode: int, *, sign: int) -> _State:
         # The gray of the strided array: BLAS may round the last bit otherwise.
         gray = np.ascontiguousarray(_to_gray(state.images))
         weighted = len(weights) > 0
-        find_seams(gray, weights, mode, seams, COUNT_TERMS, WINDOW_TERMS)
+        find_seams(gray, weights, mode, seams, COUNT_GAINS, WINDOW_TERMS)
         mark_seams(sources, seams, done + 1, sign, state.marks)
         shape = (number, rows, columns + change)
         state = _State(

@@ -32,7 +32,8 @@ _LARGEST_WINDOW = (2 * ENTROPY_REACH + 1) ** 2
 _counts = np.arange(_LARGEST_WINDOW + 1, dtype=np.float64)
 _logarithms = np.log2(np.maximum(_counts, 1))
 # Entropy of a window with counts n_i summing to n: log2(n) - sum(n_i log2 n_i) / n.
-COUNT_TERMS: Counts = np.rint(_counts * _logarithms * _FRACTION).astype(np.int64)
+_terms: Counts = np.rint(_counts * _logarithms * _FRACTION).astype(np.int64)
+COUNT_GAINS: Counts = _terms[1:] - _terms[:-1]  # by one more cell of a value that occurs n_i times
 WINDOW_TERMS: Counts = np.rint(_logarithms * _FRACTION).astype(np.int64)
 
 
@@ -106,33 +107,43 @@ def _entropy(
     height: int,
     width: int,
     stride: int,
-    count_terms: Counts,
+    histogram: Bytes,
+    count_gains: Counts,
     window_terms: Counts,
 ) -> None:
     """Write the entropy energy of the columns ``first..last`` of a row, by a sliding histogram."""
-    histogram = np.zeros(256, dtype=np.int64)
-    top, bottom = max(row - ENTROPY_REACH, 0), min(row + ENTROPY_REACH, height - 1)
+    one, below = index(1), index(stride)
+    top = max(row - ENTROPY_REACH, 0)
+    lines = min(row + ENTROPY_REACH, height - 1) - top + 1
+    corner = index(top * stride + MARGIN)
+    leftmost = max(first - ENTROPY_REACH, 0)
+    histogram[:] = 0
     total = 0
     terms = 0
     for column in range(first - ENTROPY_REACH, last + ENTROPY_REACH + 1):
         if 0 <= column < width:
-            for line in range(top, bottom + 1):
-                value = gray[line * stride + MARGIN + column]
-                count = histogram[value]
-                terms += count_terms[count + 1] - count_terms[count]
-                histogram[value] = count + 1
-            total += bottom - top + 1
+            cell = corner + index(column)
+            for _ in range(lines):
+                value = index(gray[cell])
+                count = index(histogram[value])
+                terms += count_gains[count]
+                histogram[value] = np.uint8(count + one)
+                cell += below
+            total += lines
         leaving = column - 2 * ENTROPY_REACH - 1
-        if max(first - ENTROPY_REACH, 0) <= leaving:
-            for line in range(top, bottom + 1):
-                value = gray[line * stride + MARGIN + leaving]
-                count = histogram[value]
-                terms -= count_terms[count] - count_terms[count - 1]
-                histogram[value] = count - 1
-            total -= bottom - top + 1
+        if leaving >= leftmost:
+            cell = corner + index(leaving)
+            for _ in range(lines):
+                value = index(gray[cell])
+                count = index(histogram[value]) - one
+                terms -= count_gains[count]
+                histogram[value] = np.uint8(count)
+                cell += below
+            total -= lines
         center = column - ENTROPY_REACH
         if center >= first:
-            bits = window_terms[total] - terms // total
+            mean = np.uint32(terms) // np.uint32(total)
+            bits = window_terms[index(total)] - np.int64(mean)
             energy[row * stride + MARGIN + center] = np.uint16(bits * ENTROPY_UNIT // _FRACTION)
 
 
@@ -154,7 +165,7 @@ def fill(
     height: int,
     width: int,
     stride: int,
-    count_terms: Counts,
+    count_gains: Counts,
     window_terms: Counts,
 ) -> None:
     """Write the energies of a whole image; ``weights``, unless empty, are added.
@@ -162,11 +173,24 @@ def fill(
     Forward energy is read off the gray values themselves: its cells hold the weights alone.
     """
     last = width - 1
+    histogram = np.empty(256, dtype=np.uint8)
     for row in range(height):
         if mode == GRADIENT:
             _gradient(gray, energy, row, 0, last, height, stride)
         elif mode == ENTROPY:
-            _entropy(gray, energy, row, 0, last, height, width, stride, count_terms, window_terms)
+            _entropy(
+                gray,
+                energy,
+                row,
+                0,
+                last,
+                height,
+                width,
+                stride,
+                histogram,
+                count_gains,
+                window_terms,
+            )
         else:
             energy[row * stride + MARGIN : row * stride + MARGIN + width] = 0
         if weights.size:
@@ -183,7 +207,7 @@ def renew(
     height: int,
     width: int,
     stride: int,
-    count_terms: Counts,
+    count_gains: Counts,
     window_terms: Counts,
 ) -> None:
     """Bring the energies up to date after ``seam`` was taken out of a ``width`` one larger.
@@ -194,6 +218,7 @@ def renew(
     if mode == FORWARD:
         return
     reach = ENTROPY_REACH if mode == ENTROPY else 1
+    histogram = np.empty(256, dtype=np.uint8)
     for row in range(height):
         low = high = seam[row]
         for line in range(max(row - reach, 0), min(row + reach, height - 1) + 1):
@@ -204,7 +229,17 @@ def renew(
             _gradient_near(gray, energy, row, first, last, height, stride)
         else:
             _entropy(
-                gray, energy, row, first, last, height, width, stride, count_terms, window_terms
+                gray,
+                energy,
+                row,
+                first,
+                last,
+                height,
+                width,
+                stride,
+                histogram,
+                count_gains,
+                window_terms,
             )
         if weights.size:
             _add_weights(energy, weights, row, first, last, stride)

@@ -33,7 +33,7 @@ def find_seams(
     weights: Energies,
     mode: int,
     seams: Integers,
-    count_terms: Counts,
+    count_gains: Counts,
     window_terms: Counts,
 ) -> None:
     """Find the cheapest seams of images ``(N, H, W)``, each after the removal of those before.
@@ -60,7 +60,7 @@ def find_seams(
             if weighted:
                 extra[start : start + width] = weights[image, row]
         energy[:] = WALL
-        fill(cells, energy, extra, mode, height, width, stride, count_terms, window_terms)
+        fill(cells, energy, extra, mode, height, width, stride, count_gains, window_terms)
         narrow = True
         for number in range(count):
             size = width - number
@@ -91,7 +91,7 @@ def find_seams(
                 height,
                 size - 1,
                 stride,
-                count_terms,
+                count_gains,
                 window_terms,
             )
 

@@ -14,12 +14,13 @@ def protect(
     width: int,
     mask: NDArray[np.bool_] | None = None,
     boxes: Sequence[tuple[float, float, float, float]] = (),
-    strength: int = 1000,
+    strength: int = HIGHEST_WEIGHT,
 ) -> NDArray[np.uint16]:
     """Return weights ``(height, width)``: ``strength`` in the mask and the boxes, 0 elsewhere.
 
     ``mask`` is boolean ``(height, width)``; ``boxes`` are (left, top, right, bottom) in pixels and
-    may reach over the border. ``strength`` is in units of the energy, 1 to 32767.
+    may reach over the border. ``strength`` is in units of the energy, 1 to 32767; the default is
+    above every energy, so that a seam goes there only where little else is left.
     Raises ``ValueError`` if nothing would be protected.
     """
     if not 1 <= strength <= HIGHEST_WEIGHT:

@@ -11,8 +11,8 @@ from scipy.ndimage import sobel
 from skimage.filters.rank import entropy as local_entropy
 from skimage.morphology import footprint_rectangle
 
-from services.worker.defenses.seam_carving import carve, draw_seams, protect
-from services.worker.defenses.seam_carving.energies import COUNT_TERMS, WINDOW_TERMS, fill
+from services.worker.defenses.seam_carving import Energy, carve, draw_seams, protect
+from services.worker.defenses.seam_carving.energies import COUNT_GAINS, WINDOW_TERMS, fill
 from services.worker.defenses.seam_carving.layout import ENTROPY, MARGIN, lay_out, row_stride
 
 PEER_MODES = {"gradient": "backward", "forward": "forward"}
@@ -160,7 +160,7 @@ def test_entropy_is_that_of_scikit_image() -> None:
     cells, energy = np.zeros(30 * stride, np.uint8), np.zeros(30 * stride, np.uint16)
     lay_out(gray, cells, stride)
     nothing = np.empty(0, np.uint16)
-    fill(cells, energy, nothing, ENTROPY, 30, 41, stride, COUNT_TERMS, WINDOW_TERMS)
+    fill(cells, energy, nothing, ENTROPY, 30, 41, stride, COUNT_GAINS, WINDOW_TERMS)
     ours = energy.reshape(30, stride)[:, MARGIN : MARGIN + 41] / 4096
     theirs = local_entropy(gray, footprint_rectangle((9, 9)))
     np.testing.assert_allclose(ours, theirs, atol=1.01 / 4096)
@@ -206,6 +206,18 @@ def test_a_protected_region_survives() -> None:
     image = noise(8, 40, 40, 3)
     weights = protect(height=40, width=40, boxes=[(10, 12, 26, 30)], strength=30_000)
     carved = carve(image[None], height=28, width=26, weights=weights)
+    assert not carved.seams[0, 12:30, 10:26].any()
+
+
+@pytest.mark.parametrize("energy", ["gradient", "entropy", "forward"])
+def test_a_protection_is_stronger_than_any_energy(energy: Energy) -> None:
+    """A flat face in a noisy picture is what carving would take first."""
+    image = noise(8, 40, 40, 3)
+    image[12:30, 10:26] = 90
+    free = carve(image[None], height=30, width=30, energy=energy)
+    assert free.seams[0, 12:30, 10:26].any()
+    weights = protect(height=40, width=40, boxes=[(10, 12, 26, 30)])
+    carved = carve(image[None], height=30, width=30, energy=energy, weights=weights)
     assert not carved.seams[0, 12:30, 10:26].any()
 
 
