@@ -10,6 +10,7 @@ from pathlib import Path
 from services.reproduce.clean import PAPER, clean_cost
 from services.reproduce.lines import all_lines
 from services.reproduce.page import Found, page
+from services.reproduce.protected import protections
 from services.reproduce.running import Workshop, load_row, run_lines
 
 GROUPS = ("table1", "table2", "figures")
@@ -48,7 +49,7 @@ def main() -> None:
     found = {line.id: Found(*done) for line in lines if (done := load_row(line, shop))}
     shop.may_train = False
     costs = [cost for name in PAPER if (cost := clean_cost(name, shop))]
-    text = page(lines, found, shop.missing, costs)
+    text = page(lines, found, shop.missing, costs, protections(shop))
     out = arguments.out or (None if arguments.quick else Path("docs") / "results.md")
     if out is None:
         print(text)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from services.reproduce.lines import CNN, RESNET_ID
-from services.reproduce.running import ENERGY, SEED, Workshop
+from services.reproduce.running import SEED, Workshop, carver
 from services.reproduce.weights import NotTrainedError
-from services.worker.defenses.carving import SeamCarving
 from services.worker.training.evaluation.paired import McNemar, mcnemar
 from services.worker.training.evaluation.robustness import right
 from services.worker.training.evaluation.setting import Setting
@@ -32,10 +31,9 @@ def clean_cost(name: str, shop: Workshop) -> CleanCost | None:
         return None
     side = classifier.input_size[0]
     pictures = shop.pictures(2 * side)
-    carving = SeamCarving(height=side, width=side, energy=ENERGY)
     plain, carved = (
         right(Setting(classifier, 2 * side, defense), pictures.images, pictures.labels, seed=SEED)
-        for defense in (None, carving)
+        for defense in (None, carver(side))
     )
     return CleanCost(
         name,

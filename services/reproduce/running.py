@@ -30,6 +30,11 @@ ENERGY: Energy = "entropy"
 TEST = Path("mask_classification") / "test"
 
 
+def carver(side: int) -> SeamCarving:
+    """Return the paper's defense, down to ``side`` pixels, on all threads of this process."""
+    return SeamCarving(height=side, width=side, energy=ENERGY, threads=torch.get_num_threads())
+
+
 @dataclass
 class Workshop:
     """Where data and earlier results are, and what is loaded of them."""
@@ -65,7 +70,7 @@ class Workshop:
         """Return what a line attacks."""
         classifier = self.model(line.model).classifier
         inner = classifier.input_size[0]
-        defense = SeamCarving(height=inner, width=inner, energy=ENERGY) if line.defended else None
+        defense = carver(inner) if line.defended else None
         pictures = self.pictures(line.side, carved=line.carved_before)
         return Setting(classifier, line.side, defense), pictures
 
@@ -184,6 +189,6 @@ def _bits(found: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Tensor:
 
 
 def _carve(images: Tensor, side: int) -> Tensor:
-    carver = SeamCarving(height=side, width=side, energy=ENERGY)
-    parts = [carver.apply(part.float() / 255) for part in images.split(64)]
+    defense = carver(side)
+    parts = [defense.apply(part.float() / 255) for part in images.split(64)]
     return (torch.cat(parts) * 255).round().to(torch.uint8)

@@ -167,7 +167,7 @@ def test_a_model_over_the_cap_is_refused(serve: Any) -> None:
     assert service.stored_files() == []
 
 
-JOBS_WITH_MODELS = {
+JOBS_WITH_MODELS: dict[str, dict[str, Any]] = {
     "classify": {"model": "nobodys"},
     "attack": {"model": "nobodys"},
     "defend": {"model": "nobodys"},

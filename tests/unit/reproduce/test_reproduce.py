@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from services.reproduce import running
 from services.reproduce.lines import CNN, PAPER_EPS, RESNET_ID, Line, all_lines
 from services.reproduce.page import Found, page
+from services.reproduce.protected import around_face, protections
 from services.reproduce.running import Workshop, load_row, run_lines
 from services.worker.attacks.fgsm import FGSM
+from services.worker.defenses.carving import SeamCarving
 from services.worker.training.bundled import BINARY
 
 
@@ -92,3 +95,38 @@ def test_page_shows_what_was_run(shop: Workshop) -> None:
     text = page(lines(), found, {}, [])
     assert "1 px, 20 pictures" in text
     assert f"| {len(found[lines()[0].id].row.indices)} |" in text
+
+
+def test_a_protected_face_stays_whole_where_the_margin_is_enough(shop: Workshop) -> None:
+    """The face of a crop is 1 / 1.3 of it; half of the columns cannot come from the margin."""
+    carving = around_face(32)
+    assert carving.weights is not None
+    kept = np.flatnonzero(carving.weights.any(0))
+    assert (kept[0], kept[-1]) == (7, 56)
+    faces = torch.rand(2, 3, 64, 64)
+    gentle = SeamCarving(height=52, width=52, energy="entropy", weights=carving.weights)
+    seams = gentle.carve(faces).seams
+    assert (seams[:, 7:57, 7:57] == 0).all()
+    assert (carving.carve(faces).seams[:, 7:57, 7:57] != 0).any()
+
+
+def test_protection_is_judged_on_labeled_faces(shop: Workshop) -> None:
+    assert protections(shop) == []
+    folder = shop.data / "mask_detection" / "test"
+    for name in ("images", "annotations"):
+        (folder / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(folder / "images" / "a.jpg")
+    boxes = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x}</xmin><ymin>20</ymin><xmax>{x + 30}</xmax>"
+        "<ymax>50</ymax></bndbox></object>"
+        for name, x in (("with_mask", 10), ("without_mask", 60), ("mask_weared_incorrect", 80))
+    )
+    (folder / "annotations" / "a.xml").write_text(f"<annotation>{boxes}</annotation>")
+    (found,) = protections(shop)
+    assert found.model == CNN
+    assert found.resized.total == found.carved.total == found.protected.total == 2
+    text = page([], {}, {}, [], [found])
+    assert "carved, face protected" in text
+    assert "Not run: no labeled faces" in page([], {}, {}, [])
