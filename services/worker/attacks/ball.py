@@ -10,7 +10,8 @@ from services.worker.attacks.scene import Scene
 
 Norm = Literal["linf", "l2"]
 
-SHRINKS = 40  # rounding adds to an L2 norm; this often the perturbation is shrunk by a twentieth
+SHRINKS = 40  # rounding may add to an L2 norm; so often at most the perturbation is shrunk
+LEAST_SHRINK = 0.999
 
 
 def whole_eps(eps: float) -> int:
@@ -90,18 +91,29 @@ class Ball:
         return self._shrink(levels - self._clean, rounded)
 
     def _shrink(self, change: Tensor, rounded: Tensor) -> Tensor:
-        for number in range(SHRINKS + 1):
-            over = lengths(rounded - self._clean) > self._eps
+        scale = torch.ones_like(change[:, :1, :1, :1])
+        for _ in range(SHRINKS):
+            norm = _exact_lengths(rounded - self._clean)
+            over = norm > self._eps
             if not bool(over.any()):
                 return rounded
-            shrunk = (self._clean + change * 0.95**number).round()
-            # Cutting off the fractions is always short enough.
-            safe = self._clean + change.trunc() if number == SHRINKS else shrunk
-            rounded = torch.where(over, safe, rounded)
-        return rounded
+            smaller = scale * (self._eps / norm).float().clamp(max=LEAST_SHRINK)
+            scale = torch.where(over, smaller, scale)
+            rounded = torch.where(over, (self._clean + change * scale).round(), rounded)
+        over = _exact_lengths(rounded - self._clean) > self._eps
+        # Cutting off the fractions of what is short enough leaves it so.
+        return torch.where(over, self._clean + (change * LEAST_SHRINK).trunc(), rounded)
 
 
 def lengths(change: Tensor) -> Tensor:
     """Return L2 norms ``(A, 1, 1, 1)``."""
     norms: Tensor = torch.linalg.vector_norm(change, dim=(1, 2, 3), keepdim=True)
+    return norms
+
+
+def _exact_lengths(change: Tensor) -> Tensor:
+    # Squares of whole numbers add up exactly in float64, and not in float32.
+    norms: Tensor = torch.linalg.vector_norm(
+        change, dim=(1, 2, 3), keepdim=True, dtype=torch.float64
+    )
     return norms

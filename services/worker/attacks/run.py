@@ -202,7 +202,7 @@ def _results(
             confidence_before=float(before[row]),
             confidence_after=float(now[row]),
             l0=int((changes[row] != 0).any(0).sum()),
-            l2=float(changes[row].float().norm()),
+            l2=float(changes[row].double().norm()),
             linf=int(changes[row].abs().max()),
             adversarial=tally.adversarial[row].permute(1, 2, 0).contiguous().numpy().copy(),
         )

@@ -3,6 +3,7 @@
 Each gate takes results and returns warnings; no warning means that what could be checked holds.
 """
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,10 @@ OVERWHELMING_EPS = 128.0
 MASKED_SHARE = 0.1
 ONE_STEP = {"fgsm"}
 ITERATED = {"bim", "mifgsm", "pgd", "apgd"}
+# Attacks that look for the smallest L2 change: from labels alone, and by gradients.
+NEAREST_BLACK_BOX = {"boundary", "hopskipjump"}
+NEAREST_WHITE_BOX = {"cw", "lbfgs"}
+CLEARLY_SMALLER = 0.95
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,14 @@ class SanityWarning:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a batch of results and the hash of the model's weights."""
+    """One side of a comparison: a batch of results and the hash of the model's weights.
+
+    ``everywhere``: whether the attack might change every pixel, not only those of a region.
+    """
 
     batch: AttackBatch
     model_sha256: str
+    everywhere: bool = True
 
     @property
     def eps(self) -> float | None:
@@ -62,7 +71,7 @@ class Side:
 def check_alone(side: Side) -> list[SanityWarning]:
     """Check what one run shows by itself."""
     batch, found = side.batch, []
-    if side.eps is not None and side.norm == "linf" and side.eps >= OVERWHELMING_EPS:
+    if _overwhelming(side):
         missing = len(batch.counted) - batch.successes
         if missing:
             found.append(
@@ -122,8 +131,12 @@ def check_together(sides: Sequence[Side]) -> list[SanityWarning]:
 
 
 def _compare(one: Side, other: Side) -> list[SanityWarning]:
-    """Return warnings when ``one``, which should be the weaker run, fooled more than ``other``."""
-    if one.batch.targeted != other.batch.targeted or one.batch.successes <= other.batch.successes:
+    """Return warnings when ``one``, which should be the weaker run, did better than ``other``."""
+    if one.batch.targeted != other.batch.targeted:
+        return []
+    if one.batch.attack in NEAREST_BLACK_BOX and other.batch.attack in NEAREST_WHITE_BOX:
+        return _compare_norms(one, other)
+    if one.batch.successes <= other.batch.successes:
         return []
     seen = f"{one.label} fooled {one.batch.successes}, {other.label} {other.batch.successes}"
     same_ball = one.norm == other.norm and one.eps == other.eps and one.eps is not None
@@ -132,7 +145,8 @@ def _compare(one: Side, other: Side) -> list[SanityWarning]:
         found.append(
             SanityWarning("pgd-weaker-than-fgsm", f"{seen}: iterating must not weaken an attack.")
         )
-    if same_ball and not one.batch.uses_gradients and other.batch.uses_gradients:
+    # One step against many queries is no handicap of gradients, but of one step.
+    if same_ball and not one.batch.uses_gradients and other.batch.attack in ITERATED:
         found.append(
             SanityWarning("black-box-beats-white-box", f"{seen}: gradients must not be a handicap.")
         )
@@ -140,6 +154,32 @@ def _compare(one: Side, other: Side) -> list[SanityWarning]:
     if grown is not None:
         found.append(SanityWarning("success-not-rising", f"{seen}, though {grown} was raised."))
     return found
+
+
+def _compare_norms(black: Side, white: Side) -> list[SanityWarning]:
+    """Return a warning when labels alone led to smaller changes than gradients did."""
+    fooled = {result.index: result.l2 for result in white.batch.counted if result.success}
+    pairs = [
+        (result.l2, fooled[result.index])
+        for result in black.batch.counted
+        if result.success and result.index in fooled
+    ]
+    if not pairs:
+        return []
+    least, most = (statistics.median(norms) for norms in zip(*pairs, strict=True))
+    if least >= CLEARLY_SMALLER * most:
+        return []
+    said = (
+        f"{black.label} changed images by an L2 of {least:.0f}/255 in the median, {white.label} "
+        f"the same images by {most:.0f}/255: gradients must not be a handicap."
+    )
+    return [SanityWarning("black-box-beats-white-box", said)]
+
+
+def _overwhelming(side: Side) -> bool:
+    """Whether an image may be turned into gray, which leads to some other label."""
+    whole = side.everywhere and not side.batch.targeted
+    return whole and side.norm == "linf" and (side.eps or 0) >= OVERWHELMING_EPS
 
 
 def _only_grown(small: Side, large: Side) -> str | None:

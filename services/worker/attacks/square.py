@@ -1,4 +1,4 @@
-"""The Square attack: score-based random search (Andriushchenko et al. 2020), L-infinity."""
+"""The Square attack: score-based random search (Andriushchenko et al. 2020)."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.worker.attacks.ball import Ball, whole_eps
+from services.worker.attacks import square_l2
+from services.worker.attacks.ball import Ball, Norm, lengths, whole_eps
 from services.worker.attacks.base import Attack, State
 from services.worker.attacks.scene import Scene
 
@@ -22,21 +23,25 @@ SCHEDULE = (
     (6000, 256),
     (8000, 512),
 )
+AREA: dict[Norm, float] = {"linf": 0.8, "l2": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """Set one square to ``±eps`` (units of 1/255) a query and keep it when the margin falls.
+    """Change one square a query and keep it when the margin falls. No gradients.
 
-    Starts from vertical stripes of ``±eps``. ``area`` is the squares' share of the image in the
-    beginning. No gradients; ``queries`` is the budget.
+    L-infinity: starts from vertical stripes of ``±eps`` (units of 1/255), and a square is set to
+    ``±eps``. L2: starts from bumps everywhere, and a square's norm moves into a bump elsewhere.
+    ``area`` is the squares' share of the image in the beginning (default: the paper's, .8 and .1);
+    ``queries`` is the budget.
     """
 
     name = "square"
 
     eps: float = 8.0
+    norm: Norm = "linf"
     queries: int = 1000
-    area: float = 0.8
+    area: float | None = None
 
     @property
     def total_steps(self) -> int:
@@ -46,7 +51,11 @@ class Square(Attack):
         """Return the side of the square of query ``number``."""
         scaled = int(number / self.queries * 10_000)
         divisor = [part for after, part in SCHEDULE if scaled > after][-1:] or [1]
-        side = round(math.sqrt(self.area / divisor[0] * height * width))
+        area = AREA[self.norm] if self.area is None else self.area
+        side = round(math.sqrt(area / divisor[0] * height * width))
+        if self.norm == "l2":
+            side = max(side, square_l2.SMALLEST)
+            side += side % 2 == 0
         return min(max(side, 1), height, width)
 
     def begin(self, scene: Scene) -> State:
@@ -54,21 +63,23 @@ class Square(Attack):
         return {"levels": scene.levels.clone(), "margin": margin}
 
     def step(self, scene: Scene, state: State, number: int) -> Tensor:
-        ball = scene.derived(Ball, lambda: Ball(scene, eps=self.eps, norm="linf"))
-        if number == 0:
-            signs = scene.random(0, 3, 1, scene.levels.shape[3]).sub_(0.5).sign()
-            candidate = scene.levels + whole_eps(self.eps) * signs
-        else:
-            candidate = self._with_square(scene, state["levels"], number)
-        candidate = ball.project(candidate.contiguous(memory_format=torch.channels_last))
-        margin = scene.criterion.margin(scene.ask(candidate))
+        ball = scene.derived(Ball, lambda: Ball(scene, eps=self.eps, norm=self.norm))
+        propose = self._stripes if self.norm == "linf" else self._bumps
+        candidate = ball.project(propose(scene, state["levels"], number))
+        shown = ball.grid(candidate)
+        margin = scene.criterion.margin(scene.ask(shown))
         better = margin < state["margin"]
         state["levels"] = torch.where(better[:, None, None, None], candidate, state["levels"])
         state["margin"] = torch.where(better, margin, state["margin"])
-        scene.offer(candidate, margin < 0, margin)
+        scene.offer(shown, margin < 0, margin)
         return margin < 0
 
-    def _with_square(self, scene: Scene, levels: Tensor, number: int) -> Tensor:
+    def _stripes(self, scene: Scene, levels: Tensor, number: int) -> Tensor:
+        """Start from stripes; then set a square of the best image to ``±eps``."""
+        if number == 0:
+            signs = scene.random(0, 3, 1, levels.shape[3]).sub_(0.5).sign()
+            striped = scene.levels + whole_eps(self.eps) * signs
+            return striped.contiguous(memory_format=torch.channels_last)
         height, width = levels.shape[2:]
         side = self.side(number, height, width)
         drawn = scene.random(number, 5)
@@ -81,4 +92,21 @@ class Square(Attack):
         )[:, None, :]
         shift = torch.where(drawn[:, 2:] < 0.5, -1.0, 1.0) * whole_eps(self.eps)
         painted = scene.levels + shift[:, :, None, None]
-        return torch.where(inside[:, None], painted, levels)
+        changed = torch.where(inside[:, None], painted, levels)
+        return changed.contiguous(memory_format=torch.channels_last)
+
+    def _bumps(self, scene: Scene, levels: Tensor, number: int) -> Tensor:
+        """Start from bumps; then move the norm of a square of the best image into another."""
+        height, width = levels.shape[2:]
+        if number == 0:
+            drawn = scene.random(0, 3, height, width)
+            change = square_l2.first_bumps(drawn, height=height, width=width)
+        else:
+            side = self.side(number, height, width)
+            change = square_l2.moved(
+                levels - scene.levels, scene.random(number, 8), side=side, eps=self.eps
+            )
+        change = change * scene.allowed[:, None]
+        # The whole budget is spent; what leaves 0..255 is cut off after that.
+        change = change * (self.eps / lengths(change).clamp(min=square_l2.TINY))
+        return (scene.levels + change).contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """On linear models the best attack is known; on small images all one-pixel changes are."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -75,6 +76,34 @@ def test_l2_pgd_goes_along_the_normal() -> None:
     change = adversarial(batch).float() - image
     assert batch.results[0].l2 <= 200
     assert (change * normal).sum() > 0.99 * 200 * 0.97
+
+
+def test_l2_square_search_nears_the_normal_and_keeps_the_norm() -> None:
+    model, image, label, normal = two_class(1, distance=900)
+    gains = []
+    for queries in (1, 100, 3000):
+        batch = run(Square(eps=200, norm="l2", queries=queries), model, image, Untargeted(label))
+        change = adversarial(batch).double() - image
+        # The bound holds for whole levels, and hardly any of it is left unused.
+        assert 0.98 * 200 < float(change.norm()) <= 200
+        gains.append(float((change * normal).sum()))
+    # Nothing gains more than 200; bumps come near, being no better than 8-bit pyramids.
+    assert gains[0] < gains[1] < gains[2] <= 200
+    assert gains[2] > 0.6 * 200
+
+
+@pytest.mark.parametrize("eps", [1.0, 3.7, 40.0, 200.0])
+@pytest.mark.parametrize(
+    "attack", [PGD(norm="l2", steps=8), Square(norm="l2", queries=60)], ids=lambda a: a.name
+)
+def test_l2_norms_are_exact_on_the_grid(attack: Attack, eps: float) -> None:
+    model = small_cnn(classes=3, seed=1)
+    images = pictures(8, seed=9)
+    labels = labels_of(model, images)
+    batch = run(replace(attack, eps=eps), model, images, Untargeted(labels))
+    squares = (adversarial(batch).long() - images.long()).square().sum((1, 2, 3))
+    assert all(int(square) <= eps**2 for square in squares)
+    assert [result.l2 for result in batch.results] == pytest.approx(squares.sqrt().tolist())
 
 
 @pytest.mark.parametrize(

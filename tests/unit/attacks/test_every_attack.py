@@ -49,6 +49,7 @@ ALL: tuple[Attack, ...] = (
     CW(steps=8, searches=3, learning_rate=0.05),
     LBFGS(searches=3, iterations=4),
     Square(eps=6, queries=30),
+    Square(eps=60, norm="l2", queries=30),
     Boundary(queries=120),
     HopSkipJump(queries=300, probes=20),
 )
