@@ -10,7 +10,12 @@ from shared.specs.faces import FacesSpec
 
 INTERACTIVE_IMAGES = 4
 DATA_SECONDS = 24 * 3600.0
-Eps = Annotated[float, Field(gt=0, le=255, description="bound, in units of 1/255")]
+LEVELS = 255.0
+MOST_EPS = 1e6  # an L2 norm in units of 1/255: more than black and white photos are apart
+Eps = Annotated[
+    float,
+    Field(gt=0, le=MOST_EPS, description="bound, in units of 1/255; L-infinity: from 1 to 255"),
+]
 Steps = Annotated[int, Field(ge=1, le=10_000)]
 Queries = Annotated[int, Field(ge=1, le=1_000_000, description="most images shown to the model")]
 Pixels = Annotated[int, Field(ge=1, le=1000, description="most pixels changed")]
@@ -62,12 +67,26 @@ class JSMA(AttackChoice):
     max_pixels: Pixels = 40
 
 
-class FGSM(AttackChoice):
+class Bounded(AttackChoice):
+    """An attack that stays within a distance of the photo."""
+
+    eps: Eps = 8.0
+    norm: Norm = "linf"
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> Self:
+        if self.norm == "linf" and not 1 <= self.eps <= LEVELS:
+            raise ValueError(
+                "an L-infinity `eps` lies between 1 and 255, in units of 1/255: less changes "
+                "nothing on the 8-bit grid"
+            )
+        return self
+
+
+class FGSM(Bounded):
     """One gradient step (Goodfellow et al. 2015)."""
 
     name: Literal["fgsm"] = "fgsm"
-    eps: Eps = 8.0
-    norm: Norm = "linf"
 
 
 class BIM(FGSM):
@@ -91,7 +110,7 @@ class PGD(FGSM):
     name: Literal["pgd"] = "pgd"  # type: ignore[assignment]
     steps: Steps = 10
     step_size: float | None = Field(
-        default=None, gt=0, le=255, description="in units of 1/255; default 2.5 eps / steps"
+        default=None, gt=0, le=MOST_EPS, description="in units of 1/255; default 2.5 eps / steps"
     )
     random_start: bool = True
     restarts: int = Field(default=1, ge=1, le=100)
@@ -127,11 +146,10 @@ class CW(AttackChoice):
     searches: int = Field(default=6, ge=1, le=20)
 
 
-class Square(AttackChoice):
+class Square(Bounded):
     """Squares by random search, from scores (Andriushchenko et al. 2020)."""
 
     name: Literal["square"] = "square"
-    eps: Eps = 8.0
     queries: Queries = 1000
 
 
@@ -169,6 +187,21 @@ AnyAttack = Annotated[
 ]
 
 
+class MaskImages(BaseModel):
+    """Pictures of where a photo may change: at their pixels that are not black."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: tuple[ImageId, ...] = Field(
+        min_length=1,
+        max_length=10_000,
+        description=(
+            "ids of uploaded images, each of the size of its photo: one for each photo, or one "
+            "for all; lossless ones, since JPEG blurs the border"
+        ),
+    )
+
+
 class AttackSpec(FacesSpec):
     """Change each face until the classifier errs, in its crop or in the photo itself."""
 
@@ -191,6 +224,12 @@ class AttackSpec(FacesSpec):
             "images": ["img_0123456789abcdef01234567"],
             "attack": {"name": "pgd", "eps": 8},
             "at": "photo",
+        },
+        {
+            "kind": "attack",
+            "images": ["img_0123456789abcdef01234567"],
+            "attack": {"name": "sparse_rs", "pixels": 20},
+            "region": {"images": ["img_89abcdef0123456701234567"]},
         },
         {
             "kind": "attack",
@@ -227,11 +266,11 @@ class AttackSpec(FacesSpec):
     target: str | None = Field(
         default=None, max_length=100, description="the label to reach; default: any other"
     )
-    region: Literal["image", "face", "mask"] | Box = Field(
+    region: Literal["image", "face", "mask"] | Box | MaskImages = Field(
         default="image",
         description=(
             "where pixels may change: the whole crop, the face's box, its lower part where a mask "
-            "sits, or a box in pixels of the photo"
+            "sits, a box in pixels of the photo, or wherever uploaded mask images are not black"
         ),
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -244,7 +283,28 @@ class AttackSpec(FacesSpec):
             raise ValueError("a data set has boxes and labels of its own: no `faces`, no `label`")
         if self.target is not None and self.target == self.label:
             raise ValueError("`target` is the faces' own label: name another")
+        if isinstance(self.region, MaskImages):
+            if self.data is not None:
+                raise ValueError("mask images are those of uploaded photos, not of a data set")
+            if len(self.region.images) not in (1, len(self.images)):
+                raise ValueError(
+                    f"`region` has {len(self.region.images)} mask images for {len(self.images)} "
+                    "images: one each, or one for all"
+                )
         return self
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        masks = self.region.images if isinstance(self.region, MaskImages) else ()
+        more = dict.fromkeys(mask for mask in masks if mask not in self.images)
+        return (*self.images, *more)
+
+    def mask_image(self, index: int) -> str | None:
+        """Return the id of the mask image of photo ``index``, if there is one."""
+        if not isinstance(self.region, MaskImages):
+            return None
+        masks = self.region.images
+        return masks[index] if len(masks) > 1 else masks[0]
 
     @property
     def dataset_ids(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from services.worker.attacks.criteria import Criterion
 from services.worker.attacks.region import Region
 from services.worker.models.base import Classifier
 
@@ -20,8 +21,9 @@ class PhotoClassifier(Classifier):
     bilinear with antialiasing. On photos of whole levels the result is that of the service's 8-bit
     kernel to the last bit; gradients are those of the same resizing without rounding.
 
-    With ``also`` the logits are the mean over those squares, too (expectation over
-    transformations, Athalye et al. 2018): where a face may be found a little off.
+    With ``also``, further squares where the face may be found, the logits are those of the square
+    in which ``criterion``, that of the one photo, is met the least: what meets it there meets it in
+    all. Raises ``ValueError`` for ``also`` without a criterion.
     """
 
     def __init__(
@@ -32,7 +34,10 @@ class PhotoClassifier(Classifier):
         width: int,
         square: Square | None = None,
         also: Sequence[Square] = (),
+        criterion: Criterion | None = None,
     ) -> None:
+        if also and criterion is None:
+            raise ValueError("which of several squares is the worst depends on the criterion")
         super().__init__(
             classifier.network,
             architecture=classifier.architecture,
@@ -45,14 +50,20 @@ class PhotoClassifier(Classifier):
         self._squares: tuple[Square | None, ...] = (square, *also)
         self.train(classifier.training)
         self.to(classifier.mean.device)
+        self._criterion = None if criterion is None else criterion.to(classifier.mean.device)
 
     def all_logits(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the classifier sees in the photos."""
         seen = [self._seen(images, square) for square in self._squares]
-        if len(seen) == 1:
+        if self._criterion is None or len(seen) == 1:
             return super().all_logits(seen[0])
         answers = super().all_logits(torch.cat(seen))
-        return tuple(answer.unflatten(0, (len(seen), len(images))).mean(0) for answer in answers)
+        one = torch.zeros(len(answers[0]), dtype=torch.long, device=images.device)
+        margin = self._criterion.take(one).margin(answers[0]).view(len(seen), len(images))
+        worst, each = margin.argmax(0), torch.arange(len(images), device=images.device)
+        return tuple(
+            answer.unflatten(0, (len(seen), len(images)))[worst, each] for answer in answers
+        )
 
     def crop(self, images: Tensor) -> Tensor:
         """Return the classifier's inputs ``(N, 3, h, w)`` in [0, 1]: those of the first square."""

@@ -16,7 +16,13 @@ from services.worker.faces.crops import Pixels, crop_faces, resize, square_aroun
 from services.worker.faces.face import Face
 from services.worker.jobs.attack_photos import Photo
 from services.worker.jobs.attack_region import region_in_photo
-from services.worker.jobs.attack_search import Search, criterion_of, logits_of, search
+from services.worker.jobs.attack_search import (
+    Search,
+    criterion_of,
+    joined,
+    logits_of,
+    search,
+)
 from services.worker.jobs.locating import Corners
 from services.worker.models.registry import LoadedModel
 from shared.specs.attack import AttackSpec
@@ -84,43 +90,109 @@ def judge(setting: PhotoAttack, photo: Photo, delivered: Pixels) -> list[Verdict
     ]
 
 
-def search_photo(setting: PhotoAttack, photo: Photo, *, first: int, progress: Progress) -> Search:
+@dataclass(frozen=True)
+class PhotoSearch:
+    """The faces of a photo: the best ``outcomes``, whose pictures begin at ``places`` ``(x, y)``.
+
+    ``queries`` and ``gradients`` of an outcome are those of all its searches. ``first`` has the
+    searches where the faces were found in the clean photo, which can be held against one step.
+    """
+
+    outcomes: tuple[FaceOutcome, ...]
+    places: tuple[tuple[int, int], ...]
+    first: Search
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """What a search found for one face, the patch of the photo it changed, and all it asked."""
+
+    search: Search
+    patch: Patch
+    queries: int
+    gradients: int
+    zero_gradients: int
+    asked_before: int = 0
+
+    @property
+    def outcome(self) -> FaceOutcome:
+        return self.search.batch.results[0]
+
+    @property
+    def pasted(self) -> tuple[tuple[int, int], Pixels]:
+        return self.patch[:2], self.outcome.adversarial
+
+    def on_top_of(self, earlier: "_Attacked") -> "_Attacked":
+        """Count what an earlier search asked, too."""
+        return replace(
+            self,
+            queries=self.queries + earlier.queries,
+            gradients=self.gradients + earlier.gradients,
+            zero_gradients=self.zero_gradients + earlier.zero_gradients,
+            asked_before=earlier.queries,
+        )
+
+
+def search_photo(
+    setting: PhotoAttack, photo: Photo, *, first: int, progress: Progress
+) -> PhotoSearch:
     """Attack the faces of a photo, numbered from ``first``; each changes pixels of its own.
 
     Where a face is found elsewhere in the attacked photo and is not fooled there, it is attacked
-    again, in both places at once.
+    again, in both places at once. Kept is the round that fools the most faces.
     """
     attack, criterion = _thorough(setting.attack), setting.criterion(photo)
     margin, faces = setting.loaded.card.crop_margin, range(len(photo.boxes))
     places = [[square_around(box, margin)] for box in photo.boxes]
 
-    def attacked(number: int) -> tuple[Search, Patch]:
+    def attacked(number: int) -> _Attacked:
         return _face(setting, attack, photo, number, places, criterion, first=first, told=progress)
 
     found = [attacked(number) for number in faces]
     begun, best, most = found, found, -1
-    for number_of_round in range(ROUNDS):
-        verdicts = judge(setting, photo, assemble(photo, [_pasted(one) for one in found]))
+    for rounds_left in reversed(range(ROUNDS)):
+        verdicts = judge(setting, photo, assemble(photo, [one.pasted for one in found]))
         fooled = sum(verdict.met for verdict in verdicts)
         if fooled > most:
             best, most = found, fooled
-        again = [
-            number
+        moved = {
+            number: square_around(verdict.box, margin)
             for number, verdict in enumerate(verdicts)
-            if not verdict.met
-            and begun[number][0].batch.results[0].success
-            and not begun[number][0].batch.results[0].met_before
-            and _elsewhere(verdict, places[number], margin)
-        ]
-        if not again or number_of_round == ROUNDS - 1:
+            if verdict.box is not None
+            and not verdict.met
+            and begun[number].outcome.success
+            and not begun[number].outcome.met_before
+            and square_around(verdict.box, margin) not in places[number]
+        }
+        if not moved or not rounds_left:
             break
-        for number in again:
-            places[number].append(square_around(verdicts[number].box or (0, 0, 0, 0), margin))
+        for number, square in moved.items():
+            places[number].append(square)
         found = [
-            _on_top(found[number], attacked(number)) if number in again else found[number]
+            attacked(number).on_top_of(found[number]) if number in moved else found[number]
             for number in faces
         ]
-    return _joined(begun, best, spent=found)
+    outcomes = tuple(map(_told_of, begun, best, found))
+    return PhotoSearch(
+        outcomes,
+        tuple(one.patch[:2] for one in best),
+        joined([one.search.without_pictures() for one in begun]),
+    )
+
+
+def _told_of(begun: _Attacked, best: _Attacked, last: _Attacked) -> FaceOutcome:
+    """Return the best outcome with the clean figures of the face and the queries of all rounds."""
+    clean, at = begun.outcome, best.outcome.query_at_success
+    return replace(
+        best.outcome,
+        label_before=clean.label_before,
+        confidence_before=clean.confidence_before,
+        met_before=clean.met_before,
+        queries=last.queries,
+        gradients=last.gradients,
+        zero_gradients=last.zero_gradients,
+        query_at_success=None if at is None else best.asked_before + at,
+    )
 
 
 def assemble(photo: Photo, pictures: Sequence[tuple[tuple[int, int], Pixels]]) -> Pixels:
@@ -145,10 +217,6 @@ def _thorough(attack: Attack) -> Attack:
     return replace(attack, **{"early_stop": False}) if stops else attack
 
 
-def _elsewhere(verdict: Verdict, places: Sequence[Square], margin: float) -> bool:
-    return verdict.box is not None and square_around(verdict.box, margin) not in places
-
-
 def _face(
     setting: PhotoAttack,
     attack: Attack,
@@ -159,17 +227,19 @@ def _face(
     *,
     first: int,
     told: Progress,
-) -> tuple[Search, Patch]:
-    """Attack one face in all its places; returns what was found, in the patch around them."""
+) -> _Attacked:
+    """Attack one face in all its places, in the patch of the photo around them."""
     patch = _around(photo, places[number])
     x0, y0, x1, y1 = patch
     squares: list[Square] = [(x - x0, y - y0, side) for x, y, side in places[number]]
+    own = criterion.take(torch.tensor([number]))
     model = PhotoClassifier(
         setting.loaded.classifier,
         height=y1 - y0,
         width=x1 - x0,
         square=None if photo.whole else squares[0],
         also=squares[1:],
+        criterion=own,
     )
     allowed = region_in_photo(
         setting.spec, photo, number, patch=patch, squares=[some[0] for some in places]
@@ -179,14 +249,15 @@ def _face(
         attack,
         model,
         picture[None],
-        criterion.take(torch.tensor([number])),
+        own,
         allowed=allowed[None],
         first=first + number,
         seed=setting.spec.seed,
         progress=told,
         check_cancel=setting.check_cancel,
     )
-    return found, patch
+    outcome = found.batch.results[0]
+    return _Attacked(found, patch, outcome.queries, outcome.gradients, outcome.zero_gradients)
 
 
 def _around(photo: Photo, squares: Sequence[Square]) -> Patch:
@@ -199,55 +270,4 @@ def _around(photo: Photo, squares: Sequence[Square]) -> Patch:
         max(0, min(y for _, y, _ in squares)),
         min(width, max(x + side for x, _, side in squares)),
         min(height, max(y + side for _, y, side in squares)),
-    )
-
-
-def _pasted(found: tuple[Search, Patch]) -> tuple[tuple[int, int], Pixels]:
-    return found[1][:2], found[0].batch.results[0].adversarial
-
-
-def _on_top(earlier: tuple[Search, Patch], later: tuple[Search, Patch]) -> tuple[Search, Patch]:
-    """Return a later search with what all of them asked."""
-    before, after = (found[0].batch.results[0] for found in (earlier, later))
-    first = after.query_at_success
-    outcome = replace(
-        after,
-        queries=before.queries + after.queries,
-        gradients=before.gradients + after.gradients,
-        zero_gradients=before.zero_gradients + after.zero_gradients,
-        query_at_success=None if first is None else before.queries + first,
-    )
-    batch = replace(later[0].batch, results=(outcome,))
-    return replace(later[0], batch=batch), later[1]
-
-
-def _joined(
-    begun: Sequence[tuple[Search, Patch]],
-    best: Sequence[tuple[Search, Patch]],
-    *,
-    spent: Sequence[tuple[Search, Patch]],
-) -> Search:
-    """Return the faces' searches as one: with the best pictures, all queries, the clean figures."""
-
-    def outcome(number: int) -> FaceOutcome:
-        clean, kept, last = (some[number][0].batch.results[0] for some in (begun, best, spent))
-        return replace(
-            kept,
-            label_before=clean.label_before,
-            confidence_before=clean.confidence_before,
-            met_before=clean.met_before,
-            queries=last.queries,
-            gradients=last.gradients,
-            zero_gradients=last.zero_gradients,
-        )
-
-    outcomes = tuple(outcome(number) for number in range(len(begun)))
-    steps = [one.one_step for one, _ in begun if one.one_step is not None]
-    one_step = None
-    if steps:
-        one_step = replace(steps[0], results=tuple(step.results[0] for step in steps))
-    return Search(
-        replace(begun[0][0].batch, results=outcomes),
-        one_step,
-        tuple((patch[0], patch[1]) for _, patch in best),
     )

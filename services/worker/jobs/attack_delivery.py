@@ -11,11 +11,15 @@ from torch import Tensor
 
 from services.worker.attacks.results import AttackResult as FaceOutcome
 from services.worker.faces.crops import Pixels
-from services.worker.jobs.attack_at_photo import PhotoAttack, assemble, judge
-from services.worker.jobs.attack_drawing import panels
+from services.worker.jobs.attack_at_photo import (
+    PhotoAttack,
+    PhotoSearch,
+    Verdict,
+    assemble,
+    judge,
+)
 from services.worker.jobs.attack_photos import Photo
 from services.worker.jobs.attack_search import criterion_of, logits_of
-from services.worker.jobs.drawing import Panel
 from services.worker.jobs.locating import as_box
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
@@ -28,11 +32,14 @@ _NO_PICTURE = np.zeros((1, 1, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Delivered:
-    """A photo's part of the result; its faces' outcomes without pictures, and rows to draw."""
+    """A photo's part of the result, and of its faces the outcomes without pictures.
+
+    ``crops`` are the faces before and after, uint8 ``(2, S, S, 3)`` each.
+    """
 
     image: AttackedImage
     outcomes: tuple[FaceOutcome, ...] = ()
-    rows: tuple[Sequence[Panel], ...] = ()
+    crops: tuple[Pixels, ...] = ()
 
 
 def untouched(photo: Photo) -> Delivered:
@@ -63,30 +70,24 @@ def deliver_crops(
         context.put_artifact(name, data, "image/png")
         faces.append(_face(photo, number, borne[number], classes, adversarial=name))
     clean = photo.crops(size=model.input_size[0], margin=loaded.card.crop_margin)
-    return Delivered(
-        _image(photo, faces), _without_pictures(borne), _rows(clean, decoded, borne, classes)
-    )
+    return Delivered(_image(photo, faces), _without_pictures(borne), _pairs(clean, decoded))
 
 
 def deliver_photo(
     context: JobContext,
     setting: PhotoAttack,
     photo: Photo,
-    outcomes: Sequence[FaceOutcome],
-    places: Sequence[tuple[int, int]],
+    found: PhotoSearch,
     *,
     index: int,
 ) -> Delivered:
     """Deliver an attacked photo; its bytes are decoded, its faces found and classified again."""
     loaded, asked = setting.loaded, setting.detect is not None
-    pictures = [outcome.adversarial for outcome in outcomes]
-    data = _png(assemble(photo, list(zip(places, pictures, strict=True))))
+    pictures = [outcome.adversarial for outcome in found.outcomes]
+    data = _png(assemble(photo, list(zip(found.places, pictures, strict=True))))
     attacked = replace(photo, pixels=_reopened(context, data))
     verdicts = judge(setting, photo, attacked.pixels)
-    borne = [
-        _borne_out(outcome, verdict.logits, verdict.met)
-        for outcome, verdict in zip(outcomes, verdicts, strict=True)
-    ]
+    borne = [_judged(*one) for one in zip(found.outcomes, verdicts, strict=True)]
     faces = [
         _face(
             photo,
@@ -103,11 +104,10 @@ def deliver_photo(
     counted = [face.success for face in faces if face.counted]
     size, margin = loaded.classifier.input_size[0], loaded.card.crop_margin
     before, after = (one.crops(size=size, margin=margin) for one in (photo, attacked))
-    shown = after.permute(0, 2, 3, 1).numpy()
     return Delivered(
         _image(photo, faces, adversarial=name, fooled=all(counted) if counted else None),
         _without_pictures(borne),
-        _rows(before, shown, borne, loaded.card.classes),
+        _pairs(before, after.permute(0, 2, 3, 1).numpy()),
     )
 
 
@@ -136,18 +136,21 @@ def _borne_out(outcome: FaceOutcome, logits: Tensor, met: bool) -> FaceOutcome:
     )
 
 
+def _judged(outcome: FaceOutcome, verdict: Verdict) -> FaceOutcome:
+    """Return an outcome as the service judges the delivered photo, whatever the search claimed."""
+    # Where only the whole service errs, in its own box of the face, all queries were needed.
+    asked = outcome.query_at_success or outcome.queries or None
+    claimed = replace(outcome, success=True, query_at_success=asked)
+    return _borne_out(claimed, verdict.logits, verdict.met)
+
+
 def _without_pictures(outcomes: Sequence[FaceOutcome]) -> tuple[FaceOutcome, ...]:
     return tuple(replace(outcome, adversarial=_NO_PICTURE) for outcome in outcomes)
 
 
-def _rows(
-    before: Tensor, after: Pixels, outcomes: Sequence[FaceOutcome], classes: Sequence[str]
-) -> tuple[Sequence[Panel], ...]:
-    clean = before.permute(0, 2, 3, 1).numpy()
-    return tuple(
-        panels(one, other, outcome, classes)
-        for one, other, outcome in zip(clean, after, outcomes, strict=True)
-    )
+def _pairs(before: Tensor, after: Pixels) -> tuple[Pixels, ...]:
+    """Return faces before, uint8 ``(N, 3, S, S)``, and after ``(N, S, S, 3)``, side by side."""
+    return tuple(np.stack([before.permute(0, 2, 3, 1).numpy(), after], 1))
 
 
 def _face(

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from services.worker.faces.crops import Pixels, crop_faces, resize
@@ -16,13 +18,16 @@ from shared.specs.attack import AttackSpec
 
 MOST_IMAGES = 10_000
 
+Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Photo:
     """A photo uint8 ``(H, W, 3)`` and its faces.
 
     ``whole``: it is one face crop, stretched to the classifier's input. ``labels`` are the faces'
-    true classes; ``None``: whatever the classifier says.
+    true classes; ``None``: whatever the classifier says. ``allowed`` bool ``(H, W)``: which pixels
+    its mask image lets change; ``None``: there is no such image.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Photo:
     located: Located
     whole: bool
     labels: tuple[int, ...] | None
+    allowed: Mask | None = None
 
     @property
     def boxes(self) -> list[Corners]:
@@ -53,8 +59,8 @@ class Photo:
 class Photos:
     """The photos of a job, decoded one at a time.
 
-    Raises ``unknown-dataset``, and ``invalid-input`` for a label that the model does not know, or
-    a data set without any that it does.
+    Raises ``unknown-dataset``, and ``invalid-input`` for a label that the model does not know, a
+    data set without any that it does, or a mask image that is black or not of its photo's size.
     """
 
     def __init__(self, context: JobContext, spec: AttackSpec, loaded: LoadedModel) -> None:
@@ -84,7 +90,28 @@ class Photos:
         located = locate(self._context, self._spec, index, pixels)
         labels = None if self._label is None else (self._label,) * len(located.boxes)
         whole = self._spec.faces == "whole"
-        return Photo(self._spec.images[index], pixels, located, whole, labels)
+        allowed = self._allowed(index, pixels)
+        return Photo(self._spec.images[index], pixels, located, whole, labels, allowed)
+
+    def _allowed(self, index: int, pixels: Pixels) -> Mask | None:
+        """Read the mask image of a photo; raises ``invalid-input`` for one that does not fit."""
+        name = self._spec.mask_image(index)
+        if name is None:
+            return None
+        mask = self._context.load_image(self._spec.image_ids.index(name))
+        if mask.shape != pixels.shape:
+            (height, width), (high, wide) = mask.shape[:2], pixels.shape[:2]
+            raise Problem(
+                "invalid-input",
+                f"The mask image {name} is {width} x {height} pixels, and its photo "
+                f"{self._spec.images[index]} {wide} x {high}: they must be of one size.",
+            )
+        allowed: Mask = np.asarray(mask.any(2))
+        if not allowed.any():
+            raise Problem(
+                "invalid-input", f"The mask image {name} is all black: nothing may change."
+            )
+        return allowed
 
     def _of_pack(self, pack: PackedDataset, item: DatasetItem) -> Photo:
         self._context.check()

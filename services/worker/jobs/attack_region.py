@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from services.worker.attacks.pipeline import Square
 from services.worker.attacks.region import Region
 from services.worker.faces.crops import square_around
-from services.worker.jobs.attack_photos import Photo
+from services.worker.jobs.attack_photos import Mask, Photo
 from services.worker.jobs.locating import Corners
 from shared.problems import Problem
-from shared.specs.attack import AttackSpec
+from shared.specs.attack import AttackSpec, MaskImages
 from shared.specs.base import Box
 
 # A mask covers the lower face, cheek to cheek. In mask_segmentation/train its box begins at .51 of
@@ -26,13 +27,18 @@ def region_of(spec: AttackSpec, photo: Photo, *, size: int, margin: float) -> Te
     """
     if spec.region == "image":
         return torch.ones(len(photo.boxes), size, size, dtype=torch.bool)
+    if photo.allowed is not None:
+        windows = [_window(photo, box, margin=margin) for box in photo.boxes]
+        masks = [_masked(photo.allowed, window, size=size) for window in windows]
+        allowed = torch.stack(masks) if masks else torch.ones(0, size, size, dtype=torch.bool)
+        if not bool(allowed.flatten(1).any(1).all()):
+            raise _no_pixel(spec, photo)
+        return allowed
     inside = [_in_crop(spec, photo, box, size=size, margin=margin) for box in photo.boxes]
     try:
         return Region.boxes(inside, height=size, width=size).allowed
     except ValueError as error:
-        raise Problem(
-            "invalid-input", f"The region covers no pixel of a face: {spec.region}."
-        ) from error
+        raise _no_pixel(spec, photo) from error
 
 
 def region_in_photo(
@@ -63,7 +69,7 @@ def region_in_photo(
     if not bool(allowed.any()):
         raise Problem(
             "invalid-input",
-            f"The region leaves face {number} of {photo.name} no pixel to change: {spec.region}.",
+            f"The region leaves face {number} of {photo.name} no pixel to change: {_named(spec)}.",
         )
     return allowed
 
@@ -75,6 +81,8 @@ def _wanted_of(
     allowed = torch.ones(y1 - y0, x1 - x0, dtype=torch.bool)
     if spec.region == "image":
         return allowed
+    if photo.allowed is not None:
+        return torch.from_numpy(photo.allowed[y0:y1, x0:x1].copy())
     left, top, right, bottom = _in_photo(spec.region, photo.boxes[number])
     rows, columns = torch.arange(y0, y1)[:, None], torch.arange(x0, x1)[None]
     inside = (rows >= round(top)) & (rows < round(bottom))
@@ -87,15 +95,17 @@ def _distance(square: Square, rows: Tensor, columns: Tensor) -> Tensor:
     return (2 * rows + 1 - 2 * y - side) ** 2 + (2 * columns + 1 - 2 * x - side) ** 2
 
 
-def _in_crop(spec: AttackSpec, photo: Photo, face: Corners, *, size: int, margin: float) -> Corners:
-    wanted = _in_photo(spec.region, face)
+def _window(photo: Photo, face: Corners, *, margin: float) -> Corners:
+    """Return which part of the photo a face's crop shows, ``(x, y, width, height)``."""
     if photo.whole:  # the crop is the whole photo, stretched
-        width, height = face[2] - face[0], face[3] - face[1]
-        left, top = face[:2]
-    else:
-        left, top, side = (float(value) for value in square_around(face, margin))
-        width = height = side
-    x0, y0, x1, y1 = wanted
+        return face[0], face[1], face[2] - face[0], face[3] - face[1]
+    x, y, side = square_around(face, margin)
+    return float(x), float(y), float(side), float(side)
+
+
+def _in_crop(spec: AttackSpec, photo: Photo, face: Corners, *, size: int, margin: float) -> Corners:
+    left, top, width, height = _window(photo, face, margin=margin)
+    x0, y0, x1, y1 = _in_photo(spec.region, face)
     return (
         (x0 - left) / width * size,
         (y0 - top) / height * size,
@@ -104,7 +114,33 @@ def _in_crop(spec: AttackSpec, photo: Photo, face: Corners, *, size: int, margin
     )
 
 
-def _in_photo(region: str | Box, face: Corners) -> Corners:
+def _masked(allowed: Mask, window: Corners, *, size: int) -> Tensor:
+    """Look up the pixel of the photo in the middle of each of the crop's, bool ``(size, size)``.
+
+    What lies beyond the photo's edge may not change.
+    """
+    x, y, wide, high = window
+    middles = (np.arange(size) + 0.5) / size
+    columns, rows = (
+        np.floor(x + middles * wide).astype(int),
+        np.floor(y + middles * high).astype(int),
+    )
+    height, width = allowed.shape
+    inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
+    seen = allowed[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
+    return torch.from_numpy(seen & inside)
+
+
+def _no_pixel(spec: AttackSpec, photo: Photo) -> Problem:
+    said = f"The region covers no pixel of a face of {photo.name}: {_named(spec)}."
+    return Problem("invalid-input", said)
+
+
+def _named(spec: AttackSpec) -> str:
+    return "its mask image" if isinstance(spec.region, MaskImages) else str(spec.region)
+
+
+def _in_photo(region: str | Box | MaskImages, face: Corners) -> Corners:
     if isinstance(region, Box):
         return region.x, region.y, region.x + region.width, region.y + region.height
     if region == "face":

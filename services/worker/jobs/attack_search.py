@@ -1,44 +1,52 @@
 """Runs the attack of an ``attack`` job, and beside an iterated one a single step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Criterion, Targeted, Untargeted
+from services.worker.attacks.exhaustive import Exhaustive
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.region import Region
 from services.worker.attacks.results import AttackBatch
 from services.worker.attacks.run import Progress, run
 from services.worker.attacks.sanity import ITERATED
-from services.worker.jobs.evaluate_plan import build_attack
+from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.models.base import Classifier
+from services.worker.training.evaluation.outcomes import join
 from shared.problems import Problem
-from shared.specs.attack import AttackChoice
 
 FACES_AT_ONCE = 64
+_BLACK = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Search:
-    """What an attack found, and FGSM on the same images, which an iterated one must beat.
-
-    ``places`` ``(x, y)`` are where the attacked pictures begin in their photos; none for crops.
-    """
+    """What an attack found, and FGSM on the same images, which an iterated one must beat."""
 
     batch: AttackBatch
     one_step: AttackBatch | None
-    places: tuple[tuple[int, int], ...] = ()
+
+    def without_pictures(self) -> "Search":
+        """Return the figures alone, with a black pixel in the place of each picture."""
+        one_step = None if self.one_step is None else without_pictures(self.one_step)
+        return Search(without_pictures(self.batch), one_step)
 
 
-def build(choice: AttackChoice) -> Attack:
-    """Build the attack of a spec; raises ``invalid-input`` for parameters that do not go."""
-    eps, norm = getattr(choice, "eps", None), getattr(choice, "norm", "linf")
-    if eps is not None and norm == "linf" and eps < 1:
-        raise Problem("invalid-input", "An eps under 1/255 changes nothing on the 8-bit grid.")
-    return build_attack(choice)
+def joined(searches: Sequence[Search]) -> Search:
+    """Put searches for different images together; raises ``IndexError`` for none."""
+    one_steps = [one.one_step for one in searches if one.one_step is not None]
+    return Search(join([one.batch for one in searches]), join(one_steps) if one_steps else None)
+
+
+def without_pictures(batch: AttackBatch) -> AttackBatch:
+    """Return a batch with a black pixel in the place of each picture."""
+    results = tuple(replace(result, adversarial=_BLACK) for result in batch.results)
+    return replace(batch, results=results)
 
 
 def criterion_of(
@@ -64,8 +72,13 @@ def search(
     progress: Progress,
     check_cancel: Callable[[], None],
 ) -> Search:
-    """Attack images uint8 ``(N, 3, H, W)``, numbered from ``first`` among those of the job."""
+    """Attack images uint8 ``(N, 3, H, W)``, numbered from ``first`` among those of the job.
+
+    ``allowed`` bool ``(N, H, W)`` are the pixels that may change. Raises the problem
+    ``invalid-input`` where they are too few for the attack.
+    """
     region, numbers = Region(allowed), range(first, first + len(images))
+    attack = _fitted(attack, allowed)
     batch = run(
         attack,
         model,
@@ -90,6 +103,17 @@ def search(
         check_cancel=check_cancel,
     )
     return Search(batch, one_step)
+
+
+def _fitted(attack: Attack, allowed: Tensor) -> Attack:
+    counts = allowed.flatten(1).sum(1)
+    fewest = int(counts.min())
+    if isinstance(attack, SparseRS) and attack.pixels > fewest:
+        said = f"The attack moves {attack.pixels} pixels, and a face's region has {fewest}."
+        raise Problem("invalid-input", said)
+    if isinstance(attack, Exhaustive):
+        return replace(attack, most_positions=int(counts.max()))
+    return attack
 
 
 @torch.inference_mode()

@@ -136,7 +136,8 @@ def plan_rows(spec: EvaluateSpec, models: Sequence[LoadedModel]) -> list[RowPlan
             bare = Setting(loaded.classifier, side)
             base = UNDEFENDED if side == inner else f"{UNDEFENDED}, from {side} px"
             for choice in spec.swept:
-                attack, name = build_attack(choice), attack_name(choice, spec)
+                attack = build_attack(choice, positions=side**2)
+                name = attack_name(choice, spec)
                 beside = f"{loaded.card.sha256}/{base}/{name}"
                 plans.append(RowPlan(beside, bare, attack, name, base, None))
                 plans += [
@@ -156,10 +157,16 @@ def plan_rows(spec: EvaluateSpec, models: Sequence[LoadedModel]) -> list[RowPlan
     return plans
 
 
-def build_attack(choice: AttackChoice) -> Attack:
-    """Build an attack of the spec; raises ``invalid-input`` for parameters that do not go."""
+def build_attack(choice: AttackChoice, *, positions: int | None = None) -> Attack:
+    """Build an attack of the spec; raises ``invalid-input`` for parameters that do not go.
+
+    ``positions`` are the pixels of the pictures, where that is known already.
+    """
+    parameters = choice.model_dump(exclude={"name"})
+    if choice.name == "exhaustive" and positions is not None:
+        parameters["most_positions"] = positions
     try:
-        return ATTACKS[choice.name](**choice.model_dump(exclude={"name"}))
+        return ATTACKS[choice.name](**parameters)
     except ValueError as error:
         raise Problem("invalid-input", f"{choice.name}: {error}.") from error
 

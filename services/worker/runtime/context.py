@@ -168,6 +168,17 @@ class JobContext:
         (self._left.add if stopped else self._left.discard)(name)
         return name
 
+    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
+        """Make an artifact that an earlier attempt stored this one's; false when it is gone."""
+        key = job_prefix(self.tenant_id, self.job_id, attempt) + name
+        try:
+            data = self._patiently(lambda: self._services.objects.get(key))
+        except ObjectMissingError:
+            logger.warning("%s: %s of attempt %d is gone", self.job_id, name, attempt)
+            return False
+        self.put_artifact(name, data, media_type)
+        return True
+
     @property
     def artifacts_left(self) -> tuple[NewArtifact, ...]:
         """What a job that had to stop leaves all the same."""

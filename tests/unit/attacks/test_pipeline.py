@@ -10,6 +10,7 @@ from services.worker.attacks.pipeline import PhotoClassifier
 from services.worker.attacks.run import run
 from services.worker.attacks.square import Square
 from services.worker.faces.crops import crop_face, resize, square_around
+from services.worker.models.base import Classifier
 from tests.unit.attacks.toys import labels_of, pictures, small_cnn
 
 HEIGHT, WIDTH = 50, 40
@@ -59,3 +60,38 @@ def test_the_delivered_photo_fools_the_service_s_own_crop(
         assert not outside.any()
         fooled += result.success
     assert fooled > 0
+
+
+def test_of_several_squares_the_one_that_holds_out_longest_counts() -> None:
+    classifier, picture = small_cnn(classes=3, seed=4), photo(1)
+    first, second = (6, 8, 26), (9, 12, 26)
+    wanted = Untargeted(torch.tensor([0]))
+    size = {"height": HEIGHT, "width": WIDTH}
+    alone = [PhotoClassifier(classifier, square=square, **size) for square in (first, second)]
+    both = PhotoClassifier(classifier, square=first, also=[second], criterion=wanted, **size)
+    images = torch.cat([photo(seed) for seed in range(6)]).float() / 255
+    each = torch.stack([model(images) for model in alone])
+    of_all = wanted.take(torch.zeros(6, dtype=torch.long))
+    margins = torch.stack([of_all.margin(logits) for logits in each])
+    assert len(set(margins.argmax(0).tolist())) == 2, "not always the same square"
+    assert torch.allclose(of_all.margin(both(images)), margins.amax(0))
+
+    criterion = Untargeted(labels_of(alone[0], picture))
+    result = run(PGD(eps=40), both_of(classifier, criterion), picture, criterion).results[0]
+    delivered = torch.from_numpy(result.adversarial).permute(2, 0, 1)[None]
+    assert result.success
+    assert all(int(labels_of(model, delivered)) != result.label for model in alone)
+    with pytest.raises(ValueError, match="criterion"):
+        PhotoClassifier(classifier, square=first, also=[second], **size)
+
+
+def both_of(classifier: Classifier, criterion: Untargeted) -> PhotoClassifier:
+    squares = (6, 8, 26), (9, 12, 26)
+    return PhotoClassifier(
+        classifier,
+        height=HEIGHT,
+        width=WIDTH,
+        square=squares[0],
+        also=squares[1:],
+        criterion=criterion,
+    )

@@ -36,6 +36,7 @@ class FakeContext:
     models: ModelCache = MODELS
     job_id: str = "job_0"
     tenant_id: str = "default"
+    attempt: int = 1
     files: list[tuple[bytes, int]] = field(default_factory=list)  # and their orientations
     stop: BaseException | None = None
     # as the registry keeps them: data sets' packs, and cards with their weights
@@ -66,6 +67,9 @@ class FakeContext:
             self.check()
         self.artifacts[name] = data
         return name
+
+    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
+        return name in self.artifacts
 
     @contextmanager
     def upload(self) -> Iterator[IO[bytes]]:

@@ -11,15 +11,30 @@ from PIL import Image
 
 from services.demo.photos import group, masked_portrait, portrait
 from services.worker.attacks.catalog import ATTACKS
+from services.worker.faces.crops import square_around
 from services.worker.jobs import attack
 from services.worker.jobs.warmth import mask_model
 from services.worker.training.packs import PackedDataset, pack_folder
 from shared.problems import Problem
+from shared.results.attack import AttackResult
 from shared.specs import SPECS
-from shared.specs.attack import FGSM, PGD, AnyAttack, AttackSpec, DifferentialEvolution
+from shared.specs.attack import (
+    FGSM,
+    PGD,
+    AnyAttack,
+    AttackSpec,
+    DifferentialEvolution,
+    SparseRS,
+)
 
 Make = Callable[..., Any]
 CROPS, BOXES = (f"ds_{number:024x}" for number in range(2))
+
+
+def run_job(context: Any, spec: AttackSpec) -> AttackResult:
+    """Run a job of its own: not what went before in the same context."""
+    context.checkpoint = None
+    return attack.run(context, spec)
 
 
 def picture(data: bytes) -> np.ndarray[Any, Any]:
@@ -41,7 +56,7 @@ def test_delivered_pictures_are_what_the_result_says(
 ) -> None:
     context = context_of(four_people)
     spec = AttackSpec(images=context.ids, attack=PGD(eps=4.5, steps=5), seed=3)
-    result = attack.run(context, spec)
+    result = run_job(context, spec)
     faces = result.images[0].faces
     assert len(faces) == 4
     assert result.success.counted == 4
@@ -61,7 +76,7 @@ def test_same_seed_same_bytes(context_of: Make, masked: Image.Image) -> None:
     for seed in (1, 1, 2):
         context = context_of(masked)
         spec = AttackSpec(images=context.ids, attack=few, model="mask-cnn-32", seed=seed)
-        result = attack.run(context, spec)
+        result = run_job(context, spec)
         assert result.images[0].faces[0].changed_pixels <= 2
         delivered.append(context.artifacts["adversarial-0-0.png"])
     assert delivered[0] == delivered[1] != delivered[2]
@@ -80,7 +95,7 @@ def test_no_pixel_changes_outside_of_the_region(
         spec = AttackSpec.model_validate(
             {"images": context.ids, "attack": choice, "model": "mask-cnn-32", "region": where}
         )
-        face = attack.run(context, spec).images[0].faces[0]
+        face = run_job(context, spec).images[0].faces[0]
         pictures[where] = picture(context.artifacts["adversarial-0-0.png"])
         if where == "image" and choice.name == "pgd":
             assert face.changed_pixels > 900
@@ -100,7 +115,7 @@ def clean_crop(context_of: Make, photo: Image.Image) -> bytes:
     context = context_of(photo)
     spec = AttackSpec(images=context.ids, attack=FGSM(eps=1), model="mask-cnn-32")
     spec = spec.model_copy(update={"target": "with_mask"})
-    attack.run(context, spec)
+    run_job(context, spec)
     data: bytes = context.artifacts["adversarial-0-0.png"]
     return data
 
@@ -114,25 +129,109 @@ def test_a_box_of_ones_own_is_given_in_pixels_of_the_photo(
     box = {"x": 0, "y": 0, "width": width / 2, "height": height / 2}
     fgsm = {"name": "fgsm", "eps": 8}
     spec = AttackSpec.model_validate({**whole, "attack": fgsm, "region": box})
-    attack.run(context, spec)
+    run_job(context, spec)
     changed = picture(context.artifacts["adversarial-0-0.png"])
     context = context_of(masked)
-    attack.run(context, AttackSpec.model_validate({**whole, "attack": fgsm}))
+    run_job(context, AttackSpec.model_validate({**whole, "attack": fgsm}))
     everywhere = picture(context.artifacts["adversarial-0-0.png"])
     assert (changed[:16, :16] == everywhere[:16, :16]).all()
     assert (changed[16:] != everywhere[16:]).any()
 
     outside = {"x": 5 * width, "y": 0, "width": 10, "height": 10}
     with pytest.raises(Problem, match="covers no pixel"):
-        attack.run(context, AttackSpec.model_validate({**whole, "region": outside}))
+        run_job(context, AttackSpec.model_validate({**whole, "region": outside}))
+
+
+def drawn_mask(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """Return a black picture with a white box."""
+    mask = Image.new("RGB", size)
+    mask.paste("white", box)
+    return mask
+
+
+@pytest.mark.parametrize("at", ["model", "photo"])
+def test_a_mask_image_says_which_pixels_may_change(
+    context_of: Make, masked: Image.Image, at: str
+) -> None:
+    mask = drawn_mask(masked.size, (200, 80, 240, 120))
+    context = context_of(masked, mask)
+    photo, drawn = context.ids
+    given = {"images": [photo], "model": "mask-cnn-32", "at": at, "attack": {"name": "fgsm"}}
+    faces = [{"x": 175, "y": 65, "width": 95, "height": 120}]
+    spec = AttackSpec.model_validate({**given, "faces": faces, "region": {"images": [drawn]}})
+    assert spec.image_ids == (photo, drawn)
+    result = run_job(context, spec)
+    assert result.parameters["region"] == {"images": [drawn]}
+    if at == "photo":
+        after = picture(context.artifacts["adversarial-0.png"])
+        changed = (after != context.photos[0]).any(2)
+        assert 0.9 * 40 * 40 < changed.sum() <= 40 * 40
+        assert not changed[context.photos[1][:, :, 0] == 0].any()
+        return
+    after = picture(context.artifacts["adversarial-0-0.png"])
+    run_job(context, spec.model_copy(update={"region": "image"}))
+    everywhere = picture(context.artifacts["adversarial-0-0.png"])
+    x, y, side = square_around((175, 65, 270, 185), 0.15)
+    rows, columns = np.nonzero((after == everywhere).all(2))
+    inside = np.zeros((32, 32), dtype=bool)
+    left, top = (200 - x) / side * 32, (80 - y) / side * 32
+    inside[round(top) : round(top + 40 / side * 32), round(left) : round(left + 40 / side * 32)] = 1
+    same = np.zeros((32, 32), dtype=bool)
+    same[rows, columns] = True
+    # Inside the attack does what it does without a region; outside nothing.
+    assert same[inside].all()
+    assert same[~inside].mean() < 0.2
+
+
+def test_mask_images_that_do_not_fit_are_refused(context_of: Make, masked: Image.Image) -> None:
+    small = masked.resize((100, 100))
+    black = Image.new("RGB", masked.size)
+    corner = drawn_mask(masked.size, (0, 0, 5, 5))
+    context = context_of(masked, small, black, corner)
+    photo, *masks = context.ids
+    given = {"images": [photo], "model": "mask-cnn-32", "attack": {"name": "fgsm"}}
+    for mask, said in zip(
+        masks, ("100 x 100 pixels.*512 x 512", "all black", "its mask image"), strict=True
+    ):
+        context.photos[1] = context.photos[context.ids.index(mask)]
+        for at in ("model", "photo"):
+            spec = AttackSpec.model_validate({**given, "region": {"images": [mask]}, "at": at})
+            with pytest.raises(Problem, match=said) as refused:
+                run_job(context, spec)
+            assert refused.value.slug == "invalid-input"
+    with pytest.raises(ValueError, match="2 mask images for 1 images"):
+        AttackSpec.model_validate({**given, "region": {"images": masks[:2]}})
+    with pytest.raises(ValueError, match="not of a data set"):
+        of_data(region={"images": masks[:1]})
+
+
+def test_one_mask_image_may_serve_all_photos_and_a_photo_be_a_mask() -> None:
+    first, second, mask = (f"img_{number:024x}" for number in range(3))
+    given = {"images": [first, second]}
+    one = AttackSpec.model_validate({**given, "region": {"images": [mask]}})
+    assert [one.mask_image(index) for index in range(2)] == [mask, mask]
+    each = AttackSpec.model_validate({**given, "region": {"images": [second, mask]}})
+    assert [each.mask_image(index) for index in range(2)] == [second, mask]
+    assert each.image_ids == (first, second, mask)
+    assert AttackSpec.model_validate(given).mask_image(0) is None
+
+
+def test_a_region_may_withstand_any_eps(context_of: Make, masked: Image.Image) -> None:
+    context = context_of(masked)
+    corner = {"x": 150, "y": 58, "width": 10, "height": 10}
+    given = {"images": context.ids, "model": "mask-cnn-32", "region": corner}
+    spec = AttackSpec.model_validate({**given, "attack": {"name": "fgsm", "eps": 128}})
+    result = run_job(context, spec)
+    assert result.success.successes == 0
+    assert result.warnings == ()
 
 
 def test_doubtful_figures_are_warned_of(context_of: Make, masked: Image.Image) -> None:
     context = context_of(masked)
     short = PGD(eps=8, steps=2, step_size=1)
-    result = attack.run(context, AttackSpec(images=context.ids, attack=short))
+    result = run_job(context, AttackSpec(images=context.ids, attack=short))
     assert any("reach 2/255 together: less than eps" in warning for warning in result.warnings)
-    sound = attack.run(context, AttackSpec(images=context.ids, attack=PGD(eps=4, steps=10)))
+    sound = run_job(context, AttackSpec(images=context.ids, attack=PGD(eps=4, steps=10)))
     assert sound.warnings == ()
 
 
@@ -145,18 +244,18 @@ def test_a_target_that_is_the_label_is_refused() -> None:
 def test_label_and_target_are_checked_and_used(context_of: Make, bare: Image.Image) -> None:
     context = context_of(bare)
     spec = AttackSpec(images=context.ids, attack=FGSM(eps=1), label="with_mask")
-    assert not attack.run(context, spec).images[0].faces[0].counted  # it was wrong before
+    assert not run_job(context, spec).images[0].faces[0].counted  # it was wrong before
     with pytest.raises(Problem) as refused:
-        attack.run(context, AttackSpec(images=context.ids, target="sunglasses"))
+        run_job(context, AttackSpec(images=context.ids, target="sunglasses"))
     assert refused.value.slug == "invalid-input"
     same = AttackSpec(images=context.ids, attack=FGSM(eps=1), target="without_mask")
-    face = attack.run(context, same).images[0].faces[0]
+    face = run_job(context, same).images[0].faces[0]
     assert (face.counted, face.changed_pixels) == (False, 0)
 
 
 def test_no_face_is_a_result_with_a_warning(context_of: Make) -> None:
     context = context_of(Image.new("RGB", (200, 150), "teal"))
-    result = attack.run(context, AttackSpec(images=context.ids))
+    result = run_job(context, AttackSpec(images=context.ids))
     assert result.success.rate is None
     assert (result.success.low, result.success.high) == (0, 1)
     assert "no face" in result.warnings[0]
@@ -169,7 +268,7 @@ def test_cancel_stops_it(context_of: Make, masked: Image.Image) -> None:
     context = context_of(masked)
     context.stop = Stop()
     with pytest.raises(Stop):
-        attack.run(context, AttackSpec(images=context.ids))
+        run_job(context, AttackSpec(images=context.ids))
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +314,7 @@ def test_a_data_set_is_attacked_with_its_own_labels_and_totals(
 ) -> None:
     context = context_of()
     context.packs = packs
-    result = attack.run(context, of_data(attack={"name": "pgd", "eps": 8}))
+    result = run_job(context, of_data(attack={"name": "pgd", "eps": 8}))
     assert "mask-cnn-32 knows no sunglasses: left out" in result.warnings
     loaded = mask_model(context, model_id="mask-cnn-32")
     images = PackedDataset(packs[CROPS]).labeled("test", size=32, classes=loaded.card.classes)
@@ -247,7 +346,7 @@ def test_a_sample_is_seeded_and_of_its_size(context_of: Make, packs: dict[str, b
         context = context_of()
         context.packs = packs
         data = {"dataset": CROPS, "sample": 6, "seed": seed}
-        found = attack.run(context, of_data(data=data))
+        found = run_job(context, of_data(data=data))
         sample = PackedDataset(packs[CROPS]).items("test", sample=6, seed=seed)
         known = [item.name for item in sample if item.label != "sunglasses"]
         chosen.append([image.image for image in found.images])
@@ -259,7 +358,7 @@ def test_a_sample_is_seeded_and_of_its_size(context_of: Make, packs: dict[str, b
 def test_boxes_of_a_data_set_are_the_faces(context_of: Make, packs: dict[str, bytes]) -> None:
     context = context_of()
     context.packs = packs
-    result = attack.run(context, of_data(data={"dataset": BOXES}, region="mask"))
+    result = run_job(context, of_data(data={"dataset": BOXES}, region="mask"))
     (image,) = result.images
     assert (image.width, image.height) == (1000, 560)
     # The third is too small to be judged by.
@@ -286,28 +385,45 @@ def test_what_does_not_go_with_a_data_set_is_refused(
     context = context_of()
     context.packs = packs
     with pytest.raises(Problem, match="no images of"):
-        attack.run(context, of_data(data={"dataset": CROPS, "split": "train"}))
+        run_job(context, of_data(data={"dataset": CROPS, "split": "train"}))
     spec = of_data()
     assert (spec.queue, spec.dataset_ids, spec.image_ids) == ("batch", (CROPS,), ())
 
 
 def test_parameters_that_do_not_go_are_bad_input(context_of: Make, masked: Image.Image) -> None:
+    for fields in ({"eps": 0.5}, {"eps": 256}):
+        with pytest.raises(ValueError, match="8-bit grid"):
+            PGD.model_validate(fields)
+    assert PGD(eps=700, norm="l2").eps == 700
     context = context_of(masked)
-    for choice, said in (
-        (PGD(eps=0.5), "8-bit grid"),
-        (PGD(restarts=2, random_start=False), "start at random"),
+    given = {"images": context.ids, "model": "mask-cnn-32"}
+    few = {"x": 175, "y": 65, "width": 10, "height": 10}
+    for fields, said in (
+        ({"attack": PGD(restarts=2, random_start=False)}, "start at random"),
+        ({"attack": SparseRS(pixels=30), "region": few}, "moves 30 pixels"),
     ):
         with pytest.raises(Problem, match=said) as refused:
-            attack.run(context, AttackSpec(images=context.ids, attack=choice))
+            run_job(context, AttackSpec.model_validate({**given, **fields}))
         assert refused.value.slug == "invalid-input"
+
+
+def test_exhaustive_search_asks_about_every_pixel_there_is(
+    context_of: Make, masked: Image.Image
+) -> None:
+    context = context_of(masked)
+    spec = {"images": context.ids, "attack": {"name": "exhaustive", "lattice": [255]}}
+    box = {"x": 160, "y": 60, "width": 60, "height": 40}
+    (face,) = run_job(context, AttackSpec.model_validate({**spec, "region": box})).images[0].faces
+    # The default model looks at 112 x 112 pixels: more than a 32 x 32 picture has.
+    assert face.success or face.queries > 32 * 32
 
 
 def test_accuracy_needs_labels(context_of: Make, masked: Image.Image) -> None:
     context = context_of(masked)
     spec = AttackSpec(images=context.ids, attack=FGSM(eps=1))
-    assert attack.run(context, spec).clean_accuracy is None
+    assert run_job(context, spec).clean_accuracy is None
     wrong = spec.model_copy(update={"label": "without_mask"})
-    accuracy = attack.run(context, wrong).clean_accuracy
+    accuracy = run_job(context, wrong).clean_accuracy
     assert accuracy is not None
     assert (accuracy.successes, accuracy.total) == (0, 1)
 

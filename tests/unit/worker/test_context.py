@@ -124,6 +124,19 @@ def test_a_checkpoint_with_a_file_missing_counts_as_none(bench: Bench, begin: Be
     assert context.load_checkpoint() is None
 
 
+def test_artifacts_of_an_earlier_attempt_are_taken_over(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    context.put_artifact("photo.png", b"attacked", "image/png")
+    bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
+    heir, _ = begin(context.job_id)
+
+    assert heir.take_over("photo.png", "image/png", attempt=context.attempt)
+    assert not heir.take_over("other.png", "image/png", attempt=context.attempt)
+    (kept,) = heir.artifacts
+    assert bench.objects.get(kept.object_key) == b"attacked"
+    assert f"/{heir.attempt}/" in kept.object_key, "the earlier attempt's place is swept"
+
+
 def test_events_of_a_job_s_own_making(bench: Bench, begin: Begin) -> None:
     context, held = begin()
     context.event("epoch", {"accuracy": 0.5})
