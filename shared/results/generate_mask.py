@@ -24,7 +24,9 @@ class MaskFigures(ResultPart):
     recognizer: str
     role: Literal["surrogate", "judge"]
     held_out: bool = Field(description="judges: shares no teacher or people with a surrogate")
-    wearing: Literal["nothing", "plain blue", "plain white", "random pattern", "untrained", "ours"]
+    wearing: Literal[
+        "nothing", "plain blue", "plain white", "random pattern", "untrained", "ours"
+    ] = Field(description="`nothing`: with the projector `cnn`, the mask that is on the photo")
     rank_1: Accuracy | None = Field(
         description="probes that are known among the gallery; null for one person"
     )

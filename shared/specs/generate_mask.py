@@ -43,6 +43,11 @@ class GenerateMaskSpec(ImagesSpec):
             "generator": "convolutional",
             "model_id": "our-masks",
         },
+        {
+            "kind": "generate-mask",
+            "images": ["img_0123456789abcdef01234567", "img_0123456789abcdef01234568"],
+            "projector": "cnn",
+        },
         {"kind": "generate-mask", "from_model": "our-masks", "designs": 12, "seed": 5},
         {"kind": "generate-mask", "method": "hog", "hog": {"pattern": "grid", "steps": 500}},
     ]
@@ -61,7 +66,7 @@ class GenerateMaskSpec(ImagesSpec):
         max_length=256,
         description=(
             "photos of one person, whom the design is to protect; files sent in the same "
-            "multipart call are added"
+            "multipart call are added. With `from_model`: whom a `conditional` generator draws for"
         ),
     )
     dataset: DatasetId | None = Field(
@@ -87,6 +92,17 @@ class GenerateMaskSpec(ImagesSpec):
             "bare faces once; `1` generated masks; `2` bare faces besides; `3` template masks too"
         ),
     )
+    conditional: bool = Field(
+        default=False,
+        description="the generator draws for its wearer: it sees the embedding of their bare face",
+    )
+    projector: Literal["landmarks", "cnn"] = Field(
+        default="landmarks",
+        description=(
+            "`landmarks`: a mask of `shape` is put on bare faces; `cnn` (paper 004): the design "
+            "replaces masks that people wear on their photos, and bare photos tell who they are"
+        ),
+    )
     shape: Literal["surgical", "cloth", "n95"] = "surgical"
     hyperparameters: MaskHyperparameters = MaskHyperparameters()
     designs: int = Field(default=6, ge=1, le=MOST_DESIGNS, description="delivered")
@@ -107,7 +123,8 @@ class GenerateMaskSpec(ImagesSpec):
             return self._only_hog()
         if self.hog != HogSettings():
             raise ValueError('`hog` sets the method "hog": give `method`, too')
-        sources = [bool(self.images), self.dataset is not None, self.from_model is not None]
+        own = bool(self.images) and self.from_model is None
+        sources = [own, self.dataset is not None, self.from_model is not None]
         if sum(sources) != 1:
             raise ValueError("give one of `images`, `dataset` and `from_model`")
         if self.people is not None and self.dataset is None:
@@ -116,6 +133,12 @@ class GenerateMaskSpec(ImagesSpec):
             raise ValueError("an `experiment` tells people apart: it needs a `dataset`")
         if self.from_model is not None and self.model_id is not None:
             raise ValueError("`from_model` trains nothing that `model_id` could keep")
+        if self.from_model is not None and (self.conditional or self.projector != "landmarks"):
+            raise ValueError("`conditional` and `projector` are of the training of a generator")
+        if self.conditional and self.generator == "pixels":
+            raise ValueError("`pixels` learns one design for everybody: it cannot be `conditional`")
+        if self.projector == "cnn" and self.shape != "surgical":
+            raise ValueError("with `cnn` masks have the shape that they have on the photos")
         both = set(self.recognizers or ()) & set(self.judges or ())
         if both:
             raise ValueError(f"{sorted(both)} cannot judge what it was trained against")

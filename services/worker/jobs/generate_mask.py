@@ -2,37 +2,31 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from services.worker.jobs import generate_mask_hog
-from services.worker.jobs.generate_mask_people import Sides, read_wearers
+from services.worker.jobs.generate_mask_judging import judge
+from services.worker.jobs.generate_mask_people import Sides, one_person, read_wearers
 from services.worker.jobs.generate_mask_pictures import curves, sheet, worn
 from services.worker.jobs.provenance import device_name, versions
 from services.worker.jobs.recognizers import (
-    LoadedRecognizer,
     Roles,
     choose_recognizers,
-    held_out,
 )
-from services.worker.masks.evaluation import MaskJudge, random_pattern
-from services.worker.masks.generators import Architecture, build_generator, latents
-from services.worker.masks.outlines import plain
+from services.worker.masks.designs import Designs, draw
+from services.worker.masks.generators import Architecture, build_generator, condition_of
 from services.worker.masks.printing import as_pdf, as_png, size_in_mm
-from services.worker.masks.projector import put_on
 from services.worker.masks.terms import likeness, non_printability
 from services.worker.masks.training import MaskConfig, MaskEpoch, MaskRun, State, train_masks
-from services.worker.masks.wearers import Wearers, gallery
+from services.worker.masks.wearers import gallery
 from services.worker.models.registry import pack_weights
 from services.worker.runtime.context import JobContext
 from services.worker.training.checkpoint import pack, unpack
-from services.worker.training.metrics import Rate
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results import ModelUsed, Timing
@@ -42,12 +36,10 @@ from shared.results.generate_mask import (
     MaskEpochFigures,
     MaskFigures,
 )
-from shared.results.train import Accuracy
 from shared.specs.generate_mask import GenerateMaskSpec
 
 TASK = "mask-generator"
 SAVE_SECONDS = 30.0
-BLUE, WHITE = (0.35, 0.6, 0.85), (0.92, 0.92, 0.92)
 LICENSE = "as the photos it was trained on allow; research and evaluation"
 
 
@@ -60,6 +52,17 @@ class _Made:
     run: MaskRun | None
     sides: Sides | None
     roles: Roles | None
+    embeddings: Tensor | None = None  # of the people whom a conditional generator draws for
+
+    def draw(self, spec: GenerateMaskSpec) -> Designs:
+        """Draw the job's designs; same seed, same designs."""
+        return draw(self.generator, spec.designs, seed=spec.seed, embeddings=self.embeddings)
+
+    def untrained(self, spec: GenerateMaskSpec) -> Designs:
+        """Draw what the same generator draws before it has learned anything."""
+        condition = 0 if self.embeddings is None else self.embeddings.shape[1]
+        generator = build_generator(self.architecture, seed=spec.seed, condition=condition)
+        return replace(self, generator=generator).draw(spec)
 
 
 def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
@@ -69,28 +72,33 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
     began = time.monotonic()
     with TemporaryDirectory() as folder:
         made = _drawn_from(context, spec) if spec.from_model else _train(context, spec, folder)
-        designs = draw(made.generator, spec)
+        drawn = made.draw(spec)
+        designs = drawn.shown
         warnings = list(_warnings(spec, made))
         figures: tuple[MaskFigures, ...] = ()
         if made.sides is not None and made.roles is not None:
             context.progress(97, 100, "asking the recognizers")
-            figures, said = _judge(context, spec, made.sides, made.roles, designs)
+            figures, said = judge(
+                context, spec, made.sides, made.roles, ours=drawn, untrained=made.untrained(spec)
+            )
             warnings += said
         model_id = _keep(context, spec, made)
         shown = None
         if made.sides is not None:
             wearers = made.sides.held_out or made.sides.training
-            picture = worn(designs, wearers, spec.shape)
+            picture = worn(drawn, wearers, spec.shape)
             shown = context.put_artifact("worn.png", picture, "image/png")
-        drawn = None
+        curve = None
         if made.run is not None:
-            drawn = context.put_artifact("curves.png", curves(made.run.history), "image/png")
-    recognizers = (*made.roles.surrogates, *made.roles.judges) if made.roles else ()
+            curve = context.put_artifact("curves.png", curves(made.run.history), "image/png")
+    cards = [one.card for one in (*made.roles.surrogates, *made.roles.judges)] if made.roles else []
+    if made.sides is not None and made.sides.projector is not None:
+        cards.append(made.sides.projector)
     return GenerateMaskResult(
         parameters=spec.model_dump(mode="json", exclude={"images", "hog"}),
         models=tuple(
-            ModelUsed(id=one.card.id, architecture=one.card.architecture, sha256=one.card.sha256)
-            for one in recognizers
+            ModelUsed(id=card.id, architecture=card.architecture, sha256=card.sha256)
+            for card in cards
         ),
         device=device_name(context.device),
         versions=versions(),
@@ -103,7 +111,7 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
         designs=_designs(context, spec, designs),
         sheet=context.put_artifact("designs.png", sheet(designs), "image/png"),
         worn=shown,
-        curves=drawn,
+        curves=curve,
         model=model_id,
         people=_counts(made.sides, people=True),
         photos=_counts(made.sides, people=False),
@@ -113,21 +121,13 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
     )
 
 
-def draw(generator: nn.Module, spec: GenerateMaskSpec) -> Tensor:
-    """Draw the job's designs ``(N, 3, 128, 128)`` in [0, 1]; same seed, same designs."""
-    generator.eval()
-    drawn = latents(spec.designs, torch.Generator().manual_seed(spec.seed))
-    with torch.inference_mode():
-        designs: Tensor = generator(drawn.to(next(generator.parameters()).device)).cpu()
-    return designs.clone()
-
-
 def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
     roles = choose_recognizers(context, spec.recognizers, spec.judges)
     sides = read_wearers(context, spec, Path(folder))
     config = MaskConfig(
         generator=spec.generator,
         experiment=spec.experiment,
+        conditional=spec.conditional,
         shape=spec.shape,
         seed=spec.seed,
         **spec.hyperparameters.model_dump(),
@@ -158,7 +158,11 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         save=save,
         resume=resume,
     )
-    return _Made(trained.generator, spec.generator, trained, sides, roles)
+    embeddings = None
+    if spec.conditional:
+        shown = sides.training if len(sides.training.names) == 1 else sides.held_out
+        embeddings = gallery(shown or sides.training, roles.surrogates[0].recognizer)
+    return _Made(trained.generator, spec.generator, trained, sides, roles, embeddings)
 
 
 def _drawn_from(context: JobContext, spec: GenerateMaskSpec) -> _Made:
@@ -169,11 +173,27 @@ def _drawn_from(context: JobContext, spec: GenerateMaskSpec) -> _Made:
     card, read = found
     architecture: Architecture = card.architecture.removeprefix("mask_")  # type: ignore[assignment]
     try:
-        generator = build_generator(architecture, seed=0)
-        generator.load_state_dict({k: v.float() for k, v in load(read()).items()})
+        weights = {name: weight.float() for name, weight in load(read()).items()}
+        condition = condition_of(weights)
+        generator = build_generator(architecture, seed=0, condition=condition)
+        generator.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
         raise Problem("model-unavailable", f"{card.id}: {error}.") from error
-    return _Made(generator, architecture, None, None, None)
+    embeddings = _embedded(context, spec, card, condition)
+    return _Made(generator, architecture, None, None, None, embeddings)
+
+
+def _embedded(
+    context: JobContext, spec: GenerateMaskSpec, card: ModelCard, condition: int
+) -> Tensor | None:
+    """Return the embedding that a kept generator draws from, ``(1, D)``, if it takes one."""
+    if bool(condition) != bool(spec.images):
+        said = "draws for a wearer: send photos of them" if condition else "draws for anyone"
+        raise Problem("invalid-input", f"{card.id} {said}; `images` are for conditional ones.")
+    if not condition:
+        return None
+    recognizer = choose_recognizers(context, card.lineage[:1], []).surrogates[0].recognizer
+    return gallery(one_person(context, spec), recognizer)
 
 
 def _keep(context: JobContext, spec: GenerateMaskSpec, made: _Made) -> str | None:
@@ -218,95 +238,6 @@ def _designs(
     return tuple(rows)
 
 
-def _judge(
-    context: JobContext, spec: GenerateMaskSpec, sides: Sides, roles: Roles, designs: Tensor
-) -> tuple[tuple[MaskFigures, ...], list[str]]:
-    wearings: dict[str, Tensor | None] = {
-        "nothing": None,
-        "plain blue": plain(BLUE),
-        "plain white": plain(WHITE),
-        "random pattern": random_pattern(spec.seed),
-        "untrained": draw(build_generator(spec.generator, seed=spec.seed), spec),
-        "ours": designs,
-    }
-    if sides.held_out is None:
-        return (), ["under three photos: none was left to judge the designs by"]
-    rows: list[MaskFigures] = []
-    warnings: list[str] = []
-    cards = [one.card for one in roles.surrogates]
-    for loaded in (*roles.surrogates, *roles.judges):
-        is_judge = loaded in roles.judges
-        judge = _mask_judge(loaded, sides.held_out)
-        if judge is None and not warnings:
-            warnings.append("too few people or photos were held out to count who is recognized")
-        for name, design in wearings.items():
-            context.check()
-            rank_1, accepted, similarity = _seen(spec, sides, loaded, judge, design)
-            rows.append(
-                MaskFigures(
-                    recognizer=loaded.card.id,
-                    role="judge" if is_judge else "surrogate",
-                    held_out=is_judge and held_out(loaded.card, cards),
-                    wearing=name,  # type: ignore[arg-type]
-                    rank_1=rank_1,
-                    accepted=accepted,
-                    similarity=round(similarity, 4),
-                )
-            )
-    return tuple(rows), warnings
-
-
-def _mask_judge(loaded: LoadedRecognizer, wearers: Wearers) -> MaskJudge | None:
-    """Return a judge of many people, if there are enough of them."""
-    if len(wearers.names) < 2:
-        return None
-    with suppress(ValueError):
-        return MaskJudge(loaded.recognizer, wearers)
-    return None
-
-
-def _seen(
-    spec: GenerateMaskSpec,
-    sides: Sides,
-    loaded: LoadedRecognizer,
-    judge: MaskJudge | None,
-    design: Tensor | None,
-) -> tuple[Accuracy | None, Accuracy | None, float]:
-    wearers = sides.held_out
-    if wearers is None:
-        raise ValueError("nobody was held out")
-    if judge is not None:
-        found = judge.bare if design is None else judge.wearing(design, shape=spec.shape)
-        return _accuracy(found.rank_1), _accuracy(found.accepted), found.similarity
-    known = sides.training if len(wearers.names) == 1 else wearers
-    return None, None, _similarity(loaded, known, wearers, design, spec)
-
-
-@torch.inference_mode()
-def _similarity(
-    loaded: LoadedRecognizer,
-    known: Wearers,
-    wearers: Wearers,
-    design: Tensor | None,
-    spec: GenerateMaskSpec,
-) -> float:
-    recognizer = loaded.recognizer
-    mine = gallery(known, recognizer)[wearers.people]
-    faces = wearers.faces(range(len(wearers)), recognizer.input_size[0])
-    if design is not None:
-        turn = torch.arange(len(wearers)) % len(design)
-        faces = put_on(faces, design[turn], wearers.fits, shape=spec.shape)
-    device = next(recognizer.parameters()).device
-    embeddings = recognizer.of_frames(faces.to(device)).cpu()
-    return float((embeddings * mine).sum(1).mean())
-
-
-def _accuracy(rate: Rate) -> Accuracy:
-    return Accuracy(
-        right=rate.successes, total=rate.total, rate=rate.value, low=rate.low, high=rate.high
-    )
-
-
 def _epoch(epoch: MaskEpoch) -> MaskEpochFigures:
     loss = epoch.discriminator_loss
     return MaskEpochFigures(
@@ -331,8 +262,19 @@ def _warnings(spec: GenerateMaskSpec, made: _Made) -> Sequence[str]:
     warnings = ["digital, not physically tested; not a medical device"]
     if made.sides is not None and made.sides.missed:
         warnings.append(f"no face was found in {made.sides.missed} photos")
+    if made.sides is not None and made.sides.projector is not None:
+        warnings += _of_projector(made.sides)
     if made.roles is not None and not made.roles.judges:
         warnings.append("no recognizer was held out: the figures say nothing of others")
     if spec.generator == "pixels" and spec.designs > 1:
         warnings.append("`pixels` learns one design: all of them are the same")
+    return warnings
+
+
+def _of_projector(sides: Sides) -> list[str]:
+    warnings = ["`cnn` learned from synthetic surgical masks; `nothing` wears the photo's own mask"]
+    if sides.unmasked:
+        warnings.append(f"{sides.unmasked} people wear a mask on no photo and were left out")
+    if bool((sides.training.known_by & sides.training.wearable).any()):
+        warnings.append("people without a bare photo are known by their masked ones")
     return warnings

@@ -1,6 +1,6 @@
 """The wearers of a ``generate-mask`` job, from a data set or from one person's photos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from services.worker.faces.alignment import FRAME
 from services.worker.faces.detection import FaceDetector
 from services.worker.jobs.warmth import face_detector
+from services.worker.masks.cnn_projector import SIDE, alpha_card, load_alpha
 from services.worker.masks.projector import fit
-from services.worker.masks.wearers import Wearers, aligned_wearer, gather
+from services.worker.masks.wearers import Wearers, aligned_wearer, gather, seen_masks
+from services.worker.models.registry import ModelUnavailableError
 from services.worker.runtime.context import JobContext
 from services.worker.training.packs import PackedDataset
 from shared.dataset_card import DatasetItem
+from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.specs.generate_mask import GenerateMaskSpec
 
@@ -25,21 +28,28 @@ ME = "me"
 
 @dataclass(frozen=True)
 class Sides:
-    """Wearers to train on, and others to judge by. One person's photos are split instead."""
+    """Wearers to train on, and others to judge by. One person's photos are split instead.
+
+    ``unmasked`` counts people left out because they wear a mask on no photo; ``projector`` is the
+    network that told.
+    """
 
     training: Wearers
     held_out: Wearers | None
     missed: int
+    unmasked: int = 0
+    projector: ModelCard | None = None
 
 
 def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> Sides:
     """Align all photos, on the disk: memory does not grow with the number of people.
 
-    Raises ``invalid-input`` when nobody's face is found, or too few people's.
+    Raises ``invalid-input`` when nobody's face is found, or too few people's, or nobody's mask
+    where designs are to replace those that people wear.
     """
     detector = face_detector(context.models, context.device)
     if spec.dataset is None:
-        return _one_person(context, spec, detector)
+        return _split(*_one_person(context, spec, detector))
     pack = PackedDataset(context.load_dataset(spec.dataset))
     if pack.card.layout == "boxes":
         raise Problem("invalid-input", "The data set has boxes; this job needs a folder a person.")
@@ -65,8 +75,14 @@ def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> S
     number_of = {name: index for index, name in enumerate(names)}
     people = torch.tensor([number_of[str(item.label)] for item in kept])
     everyone = Wearers(frames[: len(kept)], fit(np.stack(points)), people, names)
+    if spec.projector == "cnn":
+        into = open_memmap(
+            folder / "alphas.npy", mode="w+", dtype=np.uint8, shape=(len(kept), SIDE, SIDE)
+        )
+        everyone = _masked(everyone, into)
     tests = {str(item.label) for item in kept if item.split == "test"}
-    return _by_person(everyone, tests, spec.seed, missed=len(items) - len(kept))
+    sides = _by_person(everyone, tests, spec.seed, missed=len(items) - len(kept))
+    return replace(sides, unmasked=len(names) - len(everyone.names), projector=_card(spec))
 
 
 def _chosen(pack: PackedDataset, spec: GenerateMaskSpec) -> list[DatasetItem]:
@@ -96,14 +112,42 @@ def _by_person(everyone: Wearers, tests: set[str], seed: int, *, missed: int) ->
 
 def _people(everyone: Wearers, chosen: torch.Tensor) -> Wearers:
     """Return some photos, their people numbered anew."""
-    which = torch.nonzero(chosen)[:, 0].tolist()
-    numbers, people = torch.unique(everyone.people[which], return_inverse=True)
-    names = tuple(everyone.names[int(number)] for number in numbers)
-    part = everyone.of(which)
-    return Wearers(part.frames, part.fits, people, names)
+    return everyone.of(torch.nonzero(chosen)[:, 0].tolist()).renumbered()
 
 
-def _one_person(context: JobContext, spec: GenerateMaskSpec, detector: FaceDetector) -> Sides:
+def _masked(everyone: Wearers, into: NDArray[np.uint8] | None = None) -> Wearers:
+    """Look for the masks that people wear, and leave out those who wear none on any photo."""
+    try:
+        network = load_alpha()
+    except ModelUnavailableError as error:
+        raise Problem("model-unavailable", f"{error}.") from error
+    seen = seen_masks(everyone, network, into)
+    wear_one = torch.zeros(len(seen.names), dtype=torch.bool)
+    wear_one[seen.people[torch.from_numpy(seen.wearable)]] = True
+    if not wear_one.any():
+        raise Problem(
+            "invalid-input",
+            "The projector `cnn` sees a mask on no photo: send photos with a mask on, or use "
+            "`landmarks`.",
+        )
+    if bool(wear_one.all()):
+        return seen
+    return _people(seen, wear_one[seen.people])
+
+
+def _card(spec: GenerateMaskSpec) -> ModelCard | None:
+    return alpha_card() if spec.projector == "cnn" else None
+
+
+def one_person(context: JobContext, spec: GenerateMaskSpec) -> Wearers:
+    """Align one person's photos; raises ``invalid-input`` when no face is found in any."""
+    detector = face_detector(context.models, context.device)
+    return _one_person(context, spec, detector)[0]
+
+
+def _one_person(
+    context: JobContext, spec: GenerateMaskSpec, detector: FaceDetector
+) -> tuple[Wearers, int, ModelCard | None]:
     found = []
     for index in range(len(spec.images)):
         photo = context.load_image(index)
@@ -114,10 +158,16 @@ def _one_person(context: JobContext, spec: GenerateMaskSpec, detector: FaceDetec
     if not found:
         raise Problem("invalid-input", "No face was found in any of the photos.")
     wearer = gather(found)
-    missed = len(spec.images) - len(found)
-    if len(found) < 3:
-        return Sides(wearer, None, missed)
-    # Every third photo is kept for the figures.
-    held = [index for index in range(len(found)) if index % 3 == 2]
-    rest = [index for index in range(len(found)) if index % 3 != 2]
-    return Sides(wearer.of(rest), wearer.of(held), missed)
+    if spec.projector == "cnn":
+        wearer = _masked(wearer)
+    return wearer, len(spec.images) - len(found), _card(spec)
+
+
+def _split(wearer: Wearers, missed: int, projector: ModelCard | None) -> Sides:
+    """Keep every third photo that a design can be worn on for the figures."""
+    worn = np.flatnonzero(wearer.wearable).tolist()
+    if len(worn) < 3:
+        return Sides(wearer, None, missed, projector=projector)
+    held = worn[2::3]
+    rest = [index for index in range(len(wearer)) if index not in held]
+    return Sides(wearer.of(rest), wearer.of(held), missed, projector=projector)

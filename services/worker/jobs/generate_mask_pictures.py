@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
-from services.worker.masks.projector import put_on
 from services.worker.masks.training import MaskEpoch
 from services.worker.masks.wearers import Wearers
 
@@ -32,19 +32,21 @@ def sheet(designs: Tensor) -> bytes:
     return _png(canvas)
 
 
-def worn(designs: Tensor, wearers: Wearers, shape: Shape) -> bytes:
-    """Draw a few people bare in the first row, and in each further row with one design; a PNG."""
+def worn(designs: Designs, wearers: Wearers, shape: Shape) -> bytes:
+    """Draw a few people bare in the first row, and in each further row with one design; a PNG.
+
+    Where designs replace masks that people wear, the first row shows them as they are.
+    """
     seen: dict[int, int] = {}
-    for index, person in enumerate(wearers.people.tolist()):
-        seen.setdefault(person, index)
+    for index in np.flatnonzero(wearers.wearable).tolist():
+        seen.setdefault(int(wearers.people[index]), index)
     chosen = list(seen.values())[:FACES_SHOWN]
-    faces = wearers.faces(chosen)
-    fits = wearers.fits[chosen]
+    faces, people = wearers.faces(chosen), wearers.people[chosen]
     rows = [faces]
     with torch.no_grad():
-        rows += [
-            put_on(faces, design[None], fits, shape=shape) for design in designs[:DESIGNS_SHOWN]
-        ]
+        for number in range(min(DESIGNS_SHOWN, len(designs.shown))):
+            dealt = designs.of(torch.full((len(chosen),), number), people)
+            rows.append(wearers.wear(faces, chosen, dealt, shape=shape))
     return _png(np.concatenate([np.concatenate(list(_pixels(row)), 1) for row in rows], 0))
 
 

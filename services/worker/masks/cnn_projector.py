@@ -6,6 +6,7 @@ mask; a design takes that share. It needs no landmarks, which masks hide, and ke
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.worker.masks.projector import SHADE_RANGE, SHADE_STRENGTH
+from services.worker.masks.projector import SHADE_RANGE, SHADE_STRENGTH, Wearing, softened, still
 from services.worker.models.registry import ModelUnavailableError, find_models, read_weights
+from shared.model_card import ModelCard
 
 SIDE = 128
 TASK = "mask-transparency"
 Variant = Literal["paper", "wide"]
+LEAST_SHARE = 0.05  # of a frame that is mask, from which a mask is worn; real ones cover 10 to 25 %
 EDGE = 0.005  # share of the mask's area beyond each side of the box that a design is stretched to
 
 
@@ -100,11 +103,21 @@ def model_id(variant: Variant) -> str:
     return f"mask-alpha-{variant}"
 
 
-def load_alpha(variant: Variant = "wide") -> nn.Module:
-    """Load a network that ships, frozen; raises ``ModelUnavailableError``."""
+def alpha_card(variant: Variant = "wide") -> ModelCard:
+    """Return the card of a network that ships; raises ``ModelUnavailableError``."""
+    return _installed(variant)[0]
+
+
+def _installed(variant: Variant) -> tuple[ModelCard, Path]:
     found = find_models().get(model_id(variant))
     if found is None:
         raise ModelUnavailableError(f"the weights {model_id(variant)} are not installed")
+    return found
+
+
+def load_alpha(variant: Variant = "wide") -> nn.Module:
+    """Load a network that ships, frozen; raises ``ModelUnavailableError``."""
+    found = _installed(variant)
     network = NETWORKS[variant]()
     try:
         network.load_state_dict(read_weights(*found))
@@ -117,7 +130,7 @@ def load_alpha(variant: Variant = "wide") -> nn.Module:
 def predicted_alpha(network: nn.Module, photos: Tensor) -> Tensor:
     """Return how much of each pixel is mask, ``(N, 1, 128, 128)`` in [0, 1].
 
-    ``photos`` is ``(N, 3, H, W)`` in [0, 1], faces cut out as ``framed`` does.
+    ``photos`` is ``(N, 3, H, W)`` in [0, 1], square: aligned frames, or photos that show as much.
     """
     small = photos
     if photos.shape[2:] != (SIDE, SIDE):
@@ -129,14 +142,20 @@ def predicted_alpha(network: nn.Module, photos: Tensor) -> Tensor:
 
 
 def put_through(
-    photos: Tensor, designs: Tensor, alphas: Tensor, *, shade: float = SHADE_STRENGTH
+    photos: Tensor,
+    designs: Tensor,
+    alphas: Tensor,
+    *,
+    wearing: Wearing | None = None,
+    shade: float = SHADE_STRENGTH,
 ) -> Tensor:
     """Put designs ``(N or 1, 3, h, w)`` where ``alphas (N, 1, h', w')`` says that a mask is.
 
     ``photos`` is ``(N, 3, H, W)``; all lie in [0, 1]. A design is stretched over the box that holds
     the mask, and takes its light and folds from the mask under it (``shade`` 0: none; a mask with a
-    print of its own would show through). Differentiable in the designs and the photos. Raises
-    ``ValueError`` for sizes that do not match.
+    print of its own would show through). Of ``wearing`` only light and blur count: the mask sits
+    where it does. Differentiable in the designs and the photos. Raises ``ValueError`` for sizes
+    that do not match.
     """
     count, size = len(photos), photos.shape[2:]
     if len(alphas) != count or len(designs) not in (1, count) or designs.shape[1] != 3:
@@ -155,7 +174,13 @@ def put_through(
     texture = functional.grid_sample(
         designs.expand(count, -1, -1, -1), grid, padding_mode="border", align_corners=False
     )
-    return torch.lerp(photos, (texture * _folds(photos, cover, shade)).clamp(0, 1), cover)
+    wearing = wearing or still(count)
+    light = _folds(photos, cover, shade)
+    gain = wearing.contrast.to(photos).view(-1, 1, 1, 1) * light
+    lit = torch.addcmul(wearing.brightness.to(photos).view(-1, 1, 1, 1) * light, texture, gain)
+    if wearing.blur:
+        lit, cover = softened(lit, wearing.blur), softened(cover, wearing.blur)
+    return torch.lerp(photos, lit.clamp(0, 1), cover)
 
 
 def _stretched(sums: Tensor) -> Tensor:
@@ -164,7 +189,7 @@ def _stretched(sums: Tensor) -> Tensor:
     grown = sums.cumsum(1) / total
     first = (grown < EDGE).sum(1, keepdim=True)
     last = (grown < 1 - EDGE).sum(1, keepdim=True)
-    middles = torch.arange(sums.shape[1], device=sums.device) + 0.5
+    middles = torch.arange(sums.shape[1], device=sums.device).to(sums) + 0.5
     return 2 * (middles - first) / (last + 1 - first).clamp(min=1) - 1
 
 

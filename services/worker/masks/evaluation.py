@@ -1,18 +1,18 @@
 """Judges designs: who is still recognized behind them, among people never trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
-from services.worker.masks.projector import put_on
 from services.worker.masks.wearers import Wearers
 from services.worker.models.recognizers import Recognizer
-from services.worker.training.metrics import Rate
+from services.worker.training.metrics import Rate, wilson
 from services.worker.training.recognition import (
     accept_rate,
     pair_scores,
@@ -39,41 +39,33 @@ class Recognized:
 class MaskJudge:
     """One recognizer, with a gallery of bare faces: the first photo of each person.
 
-    The others are probes. Raises ``ValueError`` when no person has a second photo, or when there
-    are too few for a false-accept rate of 1 %.
+    The others are probes. Where designs replace masks that people wear, the first bare photo is in
+    the gallery, if there is one, and the probes are those that show a mask. Raises ``ValueError``
+    when no person has a second photo, or when there are too few for a false-accept rate of 1 %.
     """
 
     def __init__(self, recognizer: Recognizer, wearers: Wearers) -> None:
         self.recognizer, self.wearers = recognizer, wearers
         people = wearers.people.numpy()
-        sides = probe_sides(people)
-        if not len(sides.probes):
+        bare_first = np.argsort(wearers.wearable, kind="stable")
+        sides = probe_sides(people[bare_first])
+        probes, known = bare_first[sides.probes], bare_first[sides.gallery]
+        self.probes = probes[wearers.wearable[probes]]
+        if not len(self.probes):
             raise ValueError("nobody has a second photo to be recognized on")
-        self.probes, self.people = sides.probes, people[sides.probes]
-        self.gallery_people = people[sides.gallery]
+        self.people, self.gallery_people = people[self.probes], people[known]
         side = recognizer.input_size[0]
-        self.gallery = self._embed([wearers.faces(part, side) for part in _parts(sides.gallery)])
+        self.gallery = self._embed([wearers.faces(part, side) for part in _parts(known)])
         bare = self._embed([wearers.faces(part, side) for part in _parts(self.probes)])
         scores = pair_scores(bare, self.people, self.gallery, self.gallery_people)
         self.threshold = threshold_at(scores.impostor, FALSE_ACCEPTS)
         self.bare = self._figures(bare)
 
-    def wearing(self, designs: Tensor, *, shape: Shape = "surgical") -> Recognized:
+    def wearing(self, designs: Tensor | Designs, *, shape: Shape = "surgical") -> Recognized:
         """Return the figures behind designs ``(K, 3, h, w)``, dealt to the probes in turn."""
         side = self.recognizer.input_size[0]
-        batches = []
-        for start, part in zip(
-            range(0, len(self.probes), AT_ONCE), _parts(self.probes), strict=True
-        ):
-            turn = torch.arange(start, start + len(part)) % len(designs)
-            worn = put_on(
-                self.wearers.faces(part, side),
-                designs[turn],
-                self.wearers.fits[part.tolist()],
-                shape=shape,
-            )
-            batches.append(worn)
-        return self._figures(self._embed(batches))
+        worn = _worn(self.wearers, self.probes, designs, side, shape)
+        return self._figures(self._embed(list(worn)))
 
     def _figures(self, embeddings: NDArray[np.float32]) -> Recognized:
         similar, who = person_similarities(embeddings, self.gallery, self.gallery_people)
@@ -89,6 +81,44 @@ class MaskJudge:
         device = next(self.recognizer.parameters()).device
         parts = [self.recognizer.of_frames(batch.to(device)).cpu() for batch in batches]
         return np.asarray(torch.cat(parts).numpy())
+
+
+def _worn(
+    wearers: Wearers,
+    chosen: NDArray[np.int64],
+    designs: Tensor | Designs,
+    side: int,
+    shape: Shape,
+) -> Iterator[Tensor]:
+    dealt = designs if isinstance(designs, Designs) else Designs(designs)
+    for start, part in zip(range(0, len(chosen), AT_ONCE), _parts(chosen), strict=True):
+        numbers = torch.arange(start, start + len(part))
+        faces, people = wearers.faces(part, side), wearers.people[part]
+        yield wearers.wear(faces, part, dealt.of(numbers, people), shape=shape)
+
+
+@torch.inference_mode()
+def named_right(
+    wearers: Wearers,
+    recognizer: Recognizer,
+    head: nn.Module,
+    designs: Tensor | Designs | None,
+    *,
+    shape: Shape = "surgical",
+) -> Rate:
+    """Return how many photos a discriminator names the right person on.
+
+    ``head`` maps embeddings ``(N, D)`` to logits of the wearers' people, ``(N, P)``; ``designs``
+    are dealt in turn, ``None``: the photos as they are.
+    """
+    device, side = next(recognizer.parameters()).device, recognizer.input_size[0]
+    chosen = np.flatnonzero(wearers.wearable)
+    batches: Iterable[Tensor] = (wearers.faces(part, side) for part in _parts(chosen))
+    if designs is not None:
+        batches = _worn(wearers, chosen, designs, side, shape)
+    named = [head(recognizer.of_frames(batch.to(device))).argmax(1).cpu() for batch in batches]
+    right = torch.cat(named) == wearers.people[chosen]
+    return wilson(int(right.sum()), len(chosen))
 
 
 def _parts(chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -102,8 +102,11 @@ def build_generator(architecture: Architecture, *, seed: int, condition: int = 0
 
 
 def latents(count: int, generator: torch.Generator) -> Tensor:
-    """Draw latent vectors ``(count, 100)`` from N(0, 1)."""
-    return torch.randn(count, LATENT, generator=generator)
+    """Draw latent vectors ``(count, 100)`` from N(0, 1).
+
+    One by one: of more vectors from the same seed, the first ones are the same.
+    """
+    return torch.stack([torch.randn(LATENT, generator=generator) for _ in range(count)])
 
 
 def conditioned(latent: Tensor, embeddings: Tensor) -> Tensor:
@@ -112,3 +115,11 @@ def conditioned(latent: Tensor, embeddings: Tensor) -> Tensor:
     Scaled to entries of variance 1 as the latent vector's, so that the generator heeds both.
     """
     return torch.cat([latent, embeddings * embeddings.shape[1] ** 0.5], 1)
+
+
+def condition_of(weights: Mapping[str, Tensor]) -> int:
+    """Return how long the embeddings are that a generator of these weights takes; 0: none."""
+    for name in ("layers.0.weight", "start.weight"):
+        if name in weights:
+            return weights[name].shape[1] - LATENT
+    return 0

@@ -152,7 +152,7 @@ def put_on(
     gain = wearing.contrast.to(faces).view(-1, 1, 1, 1) * light
     lit = torch.addcmul(wearing.brightness.to(faces).view(-1, 1, 1, 1) * light, texture, gain)
     if wearing.blur:
-        lit, cover = _softened(lit, wearing.blur), _softened(cover, wearing.blur)
+        lit, cover = softened(lit, wearing.blur), softened(cover, wearing.blur)
     worn = faces.clone()
     under = faces[..., rows, columns]
     worn[..., rows, columns] = torch.lerp(under, lit.clamp(0, 1), cover)
@@ -182,7 +182,7 @@ def _window(fits: Tensor, side: int, wearing: Wearing) -> tuple[slice, slice]:
     return span(meets.any(1)), span(meets.any(0))
 
 
-def _softened(images: Tensor, sigma: float) -> Tensor:
+def softened(images: Tensor, sigma: float) -> Tensor:
     """Blur all images alike: as one batch of single channels, which is fast."""
     flat = images.flatten(0, 1)[None]
     return blur(flat, [sigma])[0].view(images.shape)

@@ -1,8 +1,9 @@
 """Trains the ``cnn`` projector: ``python -m services.worker.masks.train_projector --help``.
 
-A hundred masked photos of ``mask_segmentation/train``, as in paper 004; its test photos are read
-for the figures only. Both networks learn twice: from the photos as they are, where every mask is
-the same blue, and from the same photos with the masks recolored, where only shape tells.
+A hundred masked photos of ``mask_segmentation/train``, as in paper 004. Both networks learn twice:
+from the photos as they are, where every mask is the same blue, and from the same photos with the
+masks recolored and as many bare faces of ``faces/train`` besides, where only shape tells. Test
+folders are read for the figures only.
 """
 
 import argparse
@@ -10,16 +11,17 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.worker.faces.detection import FaceDetector
 from services.worker.masks.cnn_projector import (
+    LEAST_SHARE,
     NETWORKS,
     SIDE,
     TASK,
@@ -28,15 +30,20 @@ from services.worker.masks.cnn_projector import (
     mean_errors,
     model_id,
     predicted_alpha,
-    put_through,
+)
+from services.worker.masks.masked_photos import (
+    MaskedPhotos,
+    bare_faces,
+    moved,
+    read_masked,
+    recolored,
 )
 from services.worker.models.registry import BUNDLED, write_weights
 from services.worker.training.evaluation.bootstrap import Interval, bootstrap
-from services.worker.training.identities import read_photo
 from services.worker.training.loop import one_cycle
+from services.worker.training.metrics import Rate, wilson
 
 EXAMPLES = 100  # as in paper 004
-MASK = 2  # its number in the label maps
 LICENSE = "research and evaluation only; see LICENSE-WEIGHTS.md"
 TEST_SEED = 5
 
@@ -52,58 +59,23 @@ class AlphaConfig:
     batch_size: int = 10
     max_lr: float = 3e-3
     recolored: float = 0.0  # share of the masks that are shown in other colors and patterns
+    bare: int = 0  # faces without a mask among the examples
+    moved: bool = False  # photos are shifted and sized at random
     seed: int = 0
 
 
 # What ships: paper 004's on the photos as they are, and the wide one that knows other masks too.
 RECIPES: dict[Variant, AlphaConfig] = {
     "paper": AlphaConfig(),
-    "wide": AlphaConfig(epochs=120, recolored=0.75),
+    "wide": AlphaConfig(epochs=30, recolored=0.75, bare=EXAMPLES, moved=True),
 }
 
 
-@dataclass(frozen=True)
-class MaskedPhotos:
-    """Photos ``(N, 3, 128, 128)`` and how much of each pixel is mask ``(N, 1, ...)``, in [0, 1]."""
-
-    photos: Tensor
-    alphas: Tensor
-    names: tuple[str, ...]
-
-    def of(self, chosen: Sequence[int]) -> "MaskedPhotos":
-        """Return some of the photos."""
-        which = list(chosen)
-        names = tuple(self.names[number] for number in which)
-        return MaskedPhotos(self.photos[which], self.alphas[which], names)
-
-
-def read_masked(root: Path) -> MaskedPhotos:
-    """Read ``images/*.jpg`` and ``labels/*.png``; raises ``ValueError`` where there are none."""
-    photos, alphas, names = [], [], []
-    for path in sorted((root / "images").glob("*.jpg")):
-        with Image.open(root / "labels" / f"{path.stem}.png") as label:
-            worn = np.asarray(label) == MASK
-        photos.append(_small(Image.fromarray(read_photo(path))))
-        alphas.append(_small(Image.fromarray(np.uint8(255) * worn))[:1])
-        names.append(path.stem)
-    if not names:
-        raise ValueError(f"no masked photos in {root}")
-    return MaskedPhotos(torch.stack(photos), torch.stack(alphas), tuple(names))
-
-
-def _small(image: Image.Image) -> Tensor:
-    resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
-
-
-def recolored(photos: Tensor, alphas: Tensor, generator: torch.Generator) -> Tensor:
-    """Show the same masks in random colors, every second one in a random pattern."""
-    count = len(photos)
-    colors = torch.rand(count, 3, 1, 1, generator=generator).expand(-1, -1, 8, 8)
-    patterns = torch.rand(count, 3, 8, 8, generator=generator)
-    busy = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    designs = functional.interpolate(torch.where(busy, patterns, colors), 64, mode="bilinear")
-    return put_through(photos, designs, alphas)
+# For comparison: each network with what the other one learned from.
+OTHERS: dict[Variant, AlphaConfig] = {
+    "paper": replace(RECIPES["wide"], epochs=RECIPES["paper"].epochs),
+    "wide": replace(RECIPES["paper"], epochs=RECIPES["wide"].epochs),
+}
 
 
 def train_alpha(
@@ -127,6 +99,8 @@ def train_alpha(
             photos, alphas = examples.photos[part], examples.alphas[part]
             if torch.rand(1, generator=generator) < 0.5:
                 photos, alphas = photos.flip(3), alphas.flip(3)
+            if config.moved:
+                photos, alphas = moved(photos, alphas, generator)
             shown = torch.rand(len(part), 1, 1, 1, generator=generator) < config.recolored
             if config.recolored:
                 photos = torch.where(shown, recolored(photos, alphas, generator), photos)
@@ -171,6 +145,13 @@ def figures(network: nn.Module | float, test: MaskedPhotos) -> dict[str, Interva
     return found
 
 
+def seen_on(network: nn.Module, photos: Tensor) -> Rate:
+    """Return on how many photos a network sees a mask that somebody wears."""
+    alphas = predicted_alpha(network, photos)
+    shares = (alphas > 0.5).float().mean((1, 2, 3))
+    return wilson(int((shares >= LEAST_SHARE).sum()), len(photos))
+
+
 def table(rows: Sequence[Row]) -> str:
     """Write figures as Markdown."""
     names = list(rows[0][1])
@@ -204,7 +185,10 @@ def write(
         crop_margin=0.0,
         license=LICENSE,
         training_data={
-            "sources": [f"mask_segmentation/train ({len(examples.names)} of its photos)"],
+            "sources": [
+                f"mask_segmentation/train ({EXAMPLES} of its photos)",
+                *([f"faces/train (one photo each of {config.bare} people)"] if config.bare else []),
+            ],
             "photos": len(examples.names),
             "fingerprint": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
         },
@@ -226,20 +210,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--only", choices=VARIANTS)
     parser.add_argument("--shipped", action="store_true", help="only what ships, no other rows")
     arguments = parser.parse_args()
     everyone = read_masked(arguments.data / "mask_segmentation" / "train")
     test = read_masked(arguments.data / "mask_segmentation" / "test")
+    detector = FaceDetector()
+    bare = bare_faces(arguments.data / "faces" / "train", EXAMPLES, detector)
+    strangers = bare_faces(arguments.data / "faces" / "test", EXAMPLES, detector)
     drawn = np.random.default_rng(0).permutation(len(everyone.names))[:EXAMPLES]
     examples = everyone.of(sorted(drawn.tolist()))
+    seen: dict[str, tuple[Rate, Rate]] = {}
     constant = float(examples.alphas.mean())
     rows: list[Row] = [
         ("no mask anywhere", figures(0.0, test)),
         (f"alpha {constant:.2f} everywhere", figures(constant, test)),
     ]
-    for variant in VARIANTS:
+    for variant in (arguments.only,) if arguments.only else VARIANTS:
         recipe = RECIPES[variant]
-        other = AlphaConfig(epochs=recipe.epochs, recolored=0.0 if recipe.recolored else 0.75)
+        other = OTHERS[variant]
         for config in (recipe,) if arguments.shipped else (recipe, other):
             began = time.monotonic()
 
@@ -249,16 +238,21 @@ def main() -> None:
                         f"  {epoch} {loss:.4f} ({time.monotonic() - began:.0f} s)", file=sys.stderr
                     )
 
-            network = train_alpha(fresh(variant, config.seed), examples, config, progress=progress)
+            shown = examples.beside(bare.of(range(config.bare)))
+            network = train_alpha(fresh(variant, config.seed), shown, config, progress=progress)
             if config is recipe:
                 network = network.half().float()  # as it ships
             found = figures(network, test)
-            learned = "recolored masks" if config.recolored else "blue masks"
-            rows.append((f"`{variant}`, learned from {learned}", found))
+            learned = "recolored masks, bare faces" if config.recolored else "blue masks"
+            name = f"`{variant}`, learned from {learned}"
+            rows.append((name, found))
+            seen[name] = (seen_on(network, test.photos), seen_on(network, strangers.photos))
             print(table(rows[-1:]), file=sys.stderr)
             if config is recipe:
-                write(network, variant, config, examples, found, arguments.out)
+                write(network, variant, config, shown, found, arguments.out)
     print(table(rows))
+    for name, (worn, none) in seen.items():
+        print(f"{name}: sees a mask on {worn} masked photos, on {none} bare faces")
 
 
 if __name__ == "__main__":

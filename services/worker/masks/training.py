@@ -10,17 +10,18 @@ since photos of identified people in real masks are not at hand).
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from services.worker.masks.generators import Architecture, build_generator, conditioned, latents
 from services.worker.masks.outlines import Shape, plain
-from services.worker.masks.projector import put_on, random_wearing
+from services.worker.masks.projector import random_wearing
 from services.worker.masks.terms import likeness, non_printability, total_variation
 from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.quickened import quickened
@@ -77,11 +78,16 @@ class MaskEpoch:
 
 @dataclass
 class MaskRun:
-    """A generator as trained so far."""
+    """A generator as trained so far.
+
+    ``heads`` are the discriminators' last layers, one a recognizer: embeddings ``(N, D)`` to logits
+    of the wearers' people ``(N, P)``. Free training has none.
+    """
 
     generator: nn.Module
     history: list[MaskEpoch]
     seconds: float
+    heads: list[nn.Module] = field(default_factory=list)
 
 
 State = dict[str, Any]
@@ -121,7 +127,8 @@ def train_masks(
             progress(run.history[-1], config.epochs)
         if save is not None:
             save(run.state())
-    return MaskRun(run.generator.eval(), run.history, run.seconds)
+    heads: list[nn.Module] = [head.eval() for head in run.heads]
+    return MaskRun(run.generator.eval(), run.history, run.seconds, heads)
 
 
 class _Run:
@@ -140,9 +147,8 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=config.max_lr, betas=(0.5, 0.999)
         )
-        self.photos = [
-            torch.nonzero(wearers.people == person)[:, 0] for person in range(len(wearers.names))
-        ]
+        self.photos = _by_person(wearers, wearers.wearable)
+        self.bare = [photos[0] for photos in _by_person(wearers, wearers.known_by)]
         self.heads = [_Head(own) for own in self.galleries] if self.plays else []
         self.head_optimizers = [
             torch.optim.Adam(head.parameters(), lr=HEAD_LR) for head in self.heads
@@ -201,14 +207,14 @@ class _Run:
     def _step(self, which: Tensor, generator: torch.Generator) -> dict[str, float]:
         config = self.config
         faces = self.wearers.faces(which, self.side).to(self.device)
-        fits, people = self.wearers.fits[which], self.wearers.people[which].to(self.device)
+        people = self.wearers.people[which].to(self.device)
         designs = self._draw(people, generator)
         turn = torch.arange(len(which), device=self.device) % len(designs)
         wearing = random_wearing(len(which), generator)
-        worn = put_on(faces, designs[turn], fits, shape=config.shape, wearing=wearing)
+        worn = self.wearers.wear(faces, which, designs[turn], shape=config.shape, wearing=wearing)
         figures: dict[str, float] = {}
         if self.plays:
-            figures["discriminator"] = self._teach(faces, worn.detach(), fits, people, generator)
+            figures["discriminator"] = self._teach(faces, worn.detach(), which, people, generator)
         similar, loss = self._judged(worn, people)
         variation = total_variation(designs).mean()
         printability = non_printability(_thinned(designs, generator)).mean()
@@ -258,18 +264,20 @@ class _Run:
         return similar, loss
 
     def _teach(
-        self, faces: Tensor, worn: Tensor, fits: Tensor, people: Tensor, generator: torch.Generator
+        self, faces: Tensor, worn: Tensor, which: Tensor, people: Tensor, generator: torch.Generator
     ) -> float:
         """Let the discriminator learn what its experiment shows it; returns its loss."""
-        shown = {"0": [], "1": [worn], "2": [worn, faces], "3": [worn, faces]}[
-            self.config.experiment
-        ]
+        bare = self._bare(faces, people)
+        shown = {"0": [], "1": [worn], "2": [worn, bare], "3": [worn, bare]}[self.config.experiment]
         if self.config.experiment == "0" and self.epoch == 0:
-            shown = [faces]
+            shown = [bare]
         if self.config.experiment == "3":
             pick = int(torch.randint(len(TEMPLATES), (1,), generator=generator))
             template = plain(TEMPLATES[pick]).to(faces)
-            shown = [*shown, put_on(faces, template, fits, shape=self.config.shape)]
+            shown = [
+                *shown,
+                self.wearers.wear(faces, which, template, shape=self.config.shape),
+            ]
         if not shown:
             return 0.0
         total = 0.0
@@ -284,6 +292,13 @@ class _Run:
             optimizer.step()
             total += float(loss.detach()) / len(self.recognizers)
         return total
+
+    def _bare(self, faces: Tensor, people: Tensor) -> Tensor:
+        """Return the wearers' faces without the masks that they may wear on their photos."""
+        if self.wearers.alphas is None:
+            return faces
+        photos = [int(self.bare[person]) for person in people.tolist()]
+        return self.wearers.faces(photos, self.side).to(self.device)
 
     def state(self) -> State:
         """Return everything that the next epoch depends on."""
@@ -306,6 +321,18 @@ class _Run:
             head.load_state_dict(kept)
         for optimizer, kept in zip(self.head_optimizers, state["head_optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+
+
+def _by_person(wearers: Wearers, chosen: NDArray[np.bool_]) -> list[Tensor]:
+    """Return each person's photos among those chosen; raises ``ValueError`` for one without."""
+    own = torch.from_numpy(chosen)
+    photos = [
+        torch.nonzero((wearers.people == person) & own)[:, 0]
+        for person in range(len(wearers.names))
+    ]
+    if not all(len(those) for those in photos):
+        raise ValueError("somebody has no photo on which a design can be worn")
+    return photos
 
 
 def _thinned(designs: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,17 +1,21 @@
 """The people who wear a design in training and in evaluation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from services.worker.faces.alignment import FRAME, align, cut_frame
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Face
-from services.worker.masks.projector import fit
+from services.worker.masks.cnn_projector import LEAST_SHARE, SIDE, predicted_alpha, put_through
+from services.worker.masks.outlines import Shape
+from services.worker.masks.projector import Wearing, fit, put_on
 from services.worker.models.recognizers import Recognizer
 
 EMBEDDED_AT_ONCE = 64
@@ -22,17 +26,22 @@ class Wearers:
     """Aligned faces of people, and how a mask sits on each.
 
     ``frames`` is uint8 ``(N, 160, 160, 3)`` and may be a memory map: only the faces of one batch
-    are read. ``fits`` is ``(N, 13, 2)``; ``people`` holds numbers ``(N,)`` into ``names``.
+    are read. ``fits`` is ``(N, 13, 2)``; ``people`` holds numbers ``(N,)`` into ``names``. With
+    ``alphas``, uint8 ``(N, 128, 128)``, designs replace the masks that people wear on their photos,
+    which these are the transparency of; photos without one show the person bare.
     """
 
     frames: NDArray[np.uint8]
     fits: Tensor
     people: Tensor
     names: tuple[str, ...]
+    alphas: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.frames) == len(self.fits) == len(self.people):
             raise ValueError("frames, fits and people are not equally many")
+        if self.alphas is not None and len(self.alphas) != len(self.frames):
+            raise ValueError("frames and alphas are not equally many")
 
     def __len__(self) -> int:
         return len(self.people)
@@ -46,10 +55,78 @@ class Wearers:
         inner = self.frames[which, margin : margin + side, margin : margin + side]
         return torch.from_numpy(np.ascontiguousarray(inner.transpose(0, 3, 1, 2))).float() / 255
 
+    @cached_property
+    def wearable(self) -> NDArray[np.bool_]:
+        """Tell on which photos a design can be worn, ``(N,)``."""
+        if self.alphas is None:
+            return np.ones(len(self), dtype=np.bool_)
+        shares = [float((alpha > 127).mean()) for alpha in self.alphas]
+        return np.array(shares, dtype=np.float64) >= LEAST_SHARE
+
+    @cached_property
+    def known_by(self) -> NDArray[np.bool_]:
+        """Tell the photos that galleries are made of, ``(N,)``: bare ones, if a person has any."""
+        if self.alphas is None:
+            return np.ones(len(self), dtype=np.bool_)
+        people = self.people.numpy()
+        has_bare = np.zeros(len(self.names), dtype=np.bool_)
+        has_bare[people[~self.wearable]] = True
+        return np.asarray(~self.wearable | ~has_bare[people])
+
+    def wear(
+        self,
+        faces: Tensor,
+        chosen: Sequence[int] | Tensor | NDArray[np.int64],
+        designs: Tensor,
+        *,
+        shape: Shape = "surgical",
+        wearing: Wearing | None = None,
+    ) -> Tensor:
+        """Put designs ``(B or 1, 3, h, w)`` on some photos, whose ``faces`` are ``(B, 3, S, S)``.
+
+        Differentiable in the designs. ``shape`` is that of masks put on bare faces.
+        """
+        which = [int(index) for index in chosen]
+        if self.alphas is None:
+            return put_on(faces, designs, self.fits[which], shape=shape, wearing=wearing)
+        # Where the mask ends is seen on the whole frame only.
+        alphas = torch.from_numpy(np.ascontiguousarray(self.alphas[which])).float()[:, None] / 255
+        frames = self.faces(which).to(faces.device)
+        worn = put_through(frames, designs, alphas, wearing=wearing)
+        margin = (FRAME - faces.shape[-1]) // 2
+        return worn[..., margin : FRAME - margin, margin : FRAME - margin]
+
     def of(self, chosen: Sequence[int]) -> "Wearers":
         """Return the photos with these numbers; people keep their numbers."""
         which = list(chosen)
-        return Wearers(self.frames[which], self.fits[which], self.people[which], self.names)
+        return Wearers(
+            self.frames[which],
+            self.fits[which],
+            self.people[which],
+            self.names,
+            None if self.alphas is None else self.alphas[which],
+        )
+
+    def renumbered(self) -> "Wearers":
+        """Drop the names of people who have no photo left, and number the others anew."""
+        numbers, people = torch.unique(self.people, return_inverse=True)
+        names = tuple(self.names[int(number)] for number in numbers)
+        return replace(self, people=people, names=names)
+
+
+def seen_masks(
+    wearers: Wearers, network: nn.Module, into: NDArray[np.uint8] | None = None
+) -> Wearers:
+    """Return the same photos with the masks that a network of ``cnn_projector`` sees on them.
+
+    ``into`` takes the alphas, uint8 ``(N, 128, 128)``, and may be a memory map.
+    """
+    alphas = np.empty((len(wearers), SIDE, SIDE), dtype=np.uint8) if into is None else into
+    for start in range(0, len(wearers), EMBEDDED_AT_ONCE):
+        which = range(start, min(start + EMBEDDED_AT_ONCE, len(wearers)))
+        found = predicted_alpha(network, wearers.faces(which))
+        alphas[start : which.stop] = (255 * found[:, 0]).round().byte().numpy()
+    return replace(wearers, alphas=alphas)
 
 
 def aligned_wearer(photo: Pixels, face: Face) -> tuple[Pixels, NDArray[np.float64]]:
@@ -82,12 +159,13 @@ def gallery(wearers: Wearers, recognizer: Recognizer) -> Tensor:
     side = recognizer.input_size[0]
     device = next(recognizer.parameters()).device
     sums: Tensor | None = None
-    for start in range(0, len(wearers), EMBEDDED_AT_ONCE):
-        which = range(start, min(start + EMBEDDED_AT_ONCE, len(wearers)))
+    known_by = np.flatnonzero(wearers.known_by)
+    for start in range(0, len(known_by), EMBEDDED_AT_ONCE):
+        which = known_by[start : start + EMBEDDED_AT_ONCE]
         embeddings = recognizer.of_frames(wearers.faces(which, side).to(device)).cpu()
         if sums is None:
             sums = torch.zeros(len(wearers.names), embeddings.shape[1])
-        sums.index_add_(0, wearers.people[list(which)], embeddings)
+        sums.index_add_(0, wearers.people[which], embeddings)
     if sums is None:
         raise ValueError("nobody to embed")
-    return torch.nn.functional.normalize(sums).clone()
+    return functional.normalize(sums).clone()

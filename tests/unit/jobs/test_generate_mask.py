@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from services.worker.jobs import generate_mask as job
 from services.worker.training.packs import PackedDataset, pack_folder, write_pack
@@ -115,6 +115,60 @@ def test_two_photos_are_trained_on_and_leave_none_to_judge_by(
     assert result.photos == {"trained on": 2}
     assert result.figures == ()
     assert any("none was left to judge" in warning for warning in result.warnings)
+
+
+def test_a_conditional_generator_draws_for_its_wearer_and_later_for_another(
+    me: Any, context_of: Any, bare: Image.Image
+) -> None:
+    fields = {"conditional": True, "model_id": "ours", "generator": "dense", "seed": 4}
+    result = job.run(me, spec(**mine(6), **fields))
+    trained = me.artifacts["design-0.png"]
+    blurred = bare.filter(ImageFilter.GaussianBlur(6))
+    others = context_of(ImageOps.mirror(blurred), blurred)
+    others.registered = me.registered
+
+    again = job.run(me, spec(from_model="ours", **mine(6), designs=2, seed=4))
+    job.run(others, spec(from_model="ours", **mine(2), designs=2, seed=4))
+
+    assert result.model == "ours"
+    assert {row.wearing for row in result.figures} >= {"ours", "untrained"}
+    assert again.figures == ()
+    assert others.artifacts["design-0.png"] != trained
+    with pytest.raises(Problem, match="send photos"):
+        job.run(me, spec(from_model="ours"))
+
+
+def test_a_universal_generator_takes_no_photos(me: Any) -> None:
+    job.run(me, spec(**mine(6), model_id="mine", hyperparameters={"epochs": 1}))
+
+    with pytest.raises(Problem, match="draws for anyone"):
+        job.run(me, spec(from_model="mine", **mine(6)))
+
+
+def test_a_design_replaces_the_mask_that_is_worn(
+    context_of: Any, bare: Image.Image, masked: Image.Image
+) -> None:
+    lit = [ImageEnhance.Brightness(masked).enhance(0.85 + 0.1 * step) for step in range(4)]
+    context = context_of(bare, *lit)
+
+    result = job.run(context, spec(**mine(5), projector="cnn", hyperparameters={"epochs": 15}))
+
+    assert result.photos == {"trained on": 4, "held out": 1}, "the bare photo tells who it is"
+    assert result.epochs[-1].similarity < result.epochs[0].similarity
+    found = {row.wearing: row.similarity for row in result.figures}
+    assert found["ours"] < found["nothing"]
+    assert [model.id for model in result.models] == [RESIDUAL, "mask-alpha-wide"]
+    assert any("synthetic" in warning for warning in result.warnings)
+    shown = np.array(Image.open(io.BytesIO(context.artifacts["worn.png"])), dtype=int)
+    own, ours = shown[:160], shown[160:320]
+    changed = np.abs(ours - own).max(2) > 40
+    assert changed[95:150].mean() > 0.15
+    assert changed[:70].mean() < 0.02
+
+
+def test_photos_without_a_mask_are_not_for_the_cnn(context_of: Any, bare: Image.Image) -> None:
+    with pytest.raises(Problem, match="sees a mask on no photo"):
+        job.run(context_of(bare), spec(**mine(1), projector="cnn"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from services.worker.faces.alignment import FRAME_POINTS
-from services.worker.masks.evaluation import MaskJudge, random_pattern
+from services.worker.masks.evaluation import MaskJudge, named_right, random_pattern
 from services.worker.masks.generators import (
     ConvolutionalGenerator,
     build_generator,
@@ -16,6 +16,7 @@ from services.worker.masks.generators import (
     latents,
 )
 from services.worker.masks.outlines import plain
+from services.worker.masks.projector import put_on
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers, gallery, gather
 from services.worker.models.recognizers import Recognizer
@@ -54,6 +55,27 @@ def test_the_papers_experiments_play_both_sides(
     moving = [loss for loss in losses if loss]
     assert len(moving) == (1 if still else 4), "0 learns from the bare faces and stands still"
     assert still or moving[-1] > moving[0], "the generator makes its task harder"
+
+
+def test_a_discriminator_names_those_whom_it_was_shown(
+    recognizer: Recognizer, wearers: Wearers
+) -> None:
+    config = replace(CONFIG, experiment="2", epochs=30, max_lr=1e-5)
+    run = train_masks(wearers, [recognizer], config)
+    (head,) = run.heads
+    blue = plain((0.35, 0.6, 0.85))
+
+    bare, masked = (named_right(wearers, recognizer, head, worn) for worn in (None, blue))
+
+    assert (bare.total, masked.total) == (18, 18)
+    assert bare.value > 0.8
+    swapped = Wearers(wearers.frames, wearers.fits, (wearers.people + 1) % 6, wearers.names)
+    assert named_right(swapped, recognizer, head, None).value < 0.2, "names are not off by one"
+    with torch.no_grad():
+        faces = put_on(wearers.faces(range(18), 112), blue.expand(18, -1, -1, -1), wearers.fits)
+        logits = head(recognizer.of_frames(faces))
+    assert masked.successes == int((logits.argmax(1) == wearers.people).sum())
+    assert train_masks(wearers, [recognizer], replace(CONFIG, epochs=1)).heads == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,12 @@ DATASET = "ds_0123456789abcdef01234567"
     [
         ({}, "one of"),
         ({"images": [A], "dataset": DATASET}, "one of"),
-        ({"images": [A], "from_model": "x"}, "one of"),
+        ({"dataset": DATASET, "from_model": "x"}, "one of"),
+        ({"from_model": "x", "conditional": True}, "of the training"),
+        ({"from_model": "x", "projector": "cnn"}, "of the training"),
+        ({"images": [A], "conditional": True, "generator": "pixels"}, "for everybody"),
+        ({"images": [A], "projector": "cnn", "shape": "n95"}, "on the photos"),
+        ({"images": [A], "projector": "lidar"}, "projector"),
         ({"images": [A], "people": 5}, "people"),
         ({"images": [A], "experiment": "1"}, "needs a `dataset`"),
         ({"dataset": DATASET, "experiment": "4"}, "experiment"),
@@ -40,6 +45,7 @@ def test_refusals_name_what_is_wrong(wrong: dict[str, Any], said: str) -> None:
 def test_drawing_is_interactive_and_training_is_not() -> None:
     assert GenerateMaskSpec(from_model="x").queue == "interactive"
     assert GenerateMaskSpec(images=(A,)).queue == "batch"
+    assert GenerateMaskSpec(from_model="x", images=(A,)).queue == "interactive"
     assert GenerateMaskSpec(from_model="x").model_ids == ("x",)
     assert GenerateMaskSpec(dataset=DATASET).dataset_ids == (DATASET,)
     assert GenerateMaskSpec(images=(A,)).image_ids == (A,)
