@@ -7,6 +7,8 @@ are judged on photos they were not annealed on. What is done is kept under ``rep
 
 import argparse
 import hashlib
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +192,7 @@ def main() -> None:
         annealed_on=len(train.wearers),
         judged=len(test.wearers),
         steps=(arguments.steps, arguments.worn_steps),
+        command=shlex.join(["python", "-m", "services.reproduce.hog", *sys.argv[1:]]),
     )
     if arguments.out is None:
         print(text)

@@ -13,8 +13,6 @@ from services.worker.masks.hog.baseline import PUBLISHED_FACES, PUBLISHED_TILING
 from services.worker.masks.hog.detector import Picture
 from services.worker.training.metrics import Rate
 
-COMMAND = "python -m services.reproduce.hog --out docs/results-hog.md"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -62,6 +60,7 @@ def page(
     annealed_on: int,
     judged: int,
     steps: tuple[int, int],
+    command: str,
 ) -> str:
     """Return the page as Markdown."""
     spent = [run for decoy in decoys for run in decoy.runs] + list(runs)
@@ -69,7 +68,7 @@ def page(
         [
             "# Patterns against HOG face detectors, beside paper 002\n",
             "**Digital, not physically tested.** Written by "
-            f"`{COMMAND}`; nothing was filled in by hand. dlib-bin {version('dlib-bin')}, its "
+            f"`{command}`; nothing was filled in by hand. dlib-bin {version('dlib-bin')}, its "
             "frontal face detector, nothing enlarged before the search. The figures say nothing of "
             "other face finders.\n",
             "## `decoys`: false faces in a canvas of 766 pixels\n",

@@ -12,42 +12,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from services.reproduce.cloaking_figures import JUDGE, SURROGATE
+from services.reproduce.masks_page import Line, Named, page
 from services.worker.faces.detection import FaceDetector
-from services.worker.masks.evaluation import MaskJudge, Recognized, random_pattern
+from services.worker.masks.evaluation import MaskJudge, named_right, random_pattern
 from services.worker.masks.generators import build_generator, latents
 from services.worker.masks.outlines import plain
 from services.worker.masks.terms import likeness
-from services.worker.masks.training import MaskConfig, train_masks
+from services.worker.masks.training import TEMPLATES, MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers, aligned_wearer, gather
 from services.worker.models.recognizers import Recognizer, load_checkpoint, recognizer_of
 from services.worker.models.registry import find_models
 from services.worker.training.identities import photos_of, read_photo
-from services.worker.training.metrics import Rate
+from services.worker.training.metrics import wilson
 
 SEED = 3
 DESIGNS = 8
-# Paper 004's rows, in per cent, of the label by identity: (training, test, template masks, bare).
-# Its 0 % of the test came from label indices, and its author's later correction gives 100 %.
-PAPER = "0 % on the test people (by file number; 100 % identified after the author's correction)"
-GOAL_WHITE_BOX = 0.0334  # Zolfi et al. 2022
 PLAIN = {"plain blue": (0.35, 0.6, 0.85), "plain white": (0.92, 0.92, 0.92)}
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One generator, judged."""
+class Trained:
+    """What a generator draws, and whom its discriminator knows."""
 
-    name: str
-    config: MaskConfig
+    designs: Tensor
     seconds: float
-    people: int
-    likeness: float
-    figures: dict[str, Recognized]
+    named: Named | None
 
 
 def read_wearers(
@@ -75,10 +70,7 @@ def at_least(wearers: Wearers, photos: int) -> Wearers:
     """Keep the people with so many photos, numbered anew."""
     counts = torch.bincount(wearers.people, minlength=len(wearers.names))
     which = torch.nonzero(counts[wearers.people] >= photos)[:, 0].tolist()
-    numbers, people = torch.unique(wearers.people[which], return_inverse=True)
-    part = wearers.of(which)
-    names = tuple(wearers.names[int(number)] for number in numbers)
-    return Wearers(part.frames, part.fits, people, names)
+    return wearers.of(which).renumbered()
 
 
 class Shop:
@@ -91,21 +83,40 @@ class Shop:
         self.folder, self.say = folder, say
         folder.mkdir(parents=True, exist_ok=True)
 
-    def designs(self, config: MaskConfig) -> tuple[Tensor, float]:
-        """Return designs of a trained generator, and the seconds its training took."""
-        text = f"{asdict(config)} {self.key} {len(self.wearers)}"
+    def trained(self, config: MaskConfig) -> Trained:
+        """Return designs of a trained generator, the seconds it took, and its discriminator's."""
+        text = f"{asdict(config)} {self.key} {len(self.wearers)} named"
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
         if path.is_file():
-            with np.load(path) as kept:
-                return torch.from_numpy(kept["designs"]), float(kept["seconds"])
+            return _read(path)
         self.say(f"  training {config}")
         run = train_masks(self.wearers, self.surrogates, config)
         with torch.inference_mode():
             drawn = run.generator(latents(DESIGNS, torch.Generator().manual_seed(SEED)))
         part = path.with_suffix(".part.npz")
-        np.savez(part, designs=drawn.numpy(), seconds=run.seconds)
+        np.savez(
+            part, designs=drawn.numpy(), seconds=run.seconds, named=self._named(run.heads, drawn)
+        )
         part.replace(path)
-        return drawn.clone(), run.seconds
+        return _read(path)
+
+    def _named(self, heads: Sequence[nn.Module], designs: Tensor) -> NDArray[np.int64]:
+        """Count right names, and all, in generated masks, template masks, and bare: ``(3, 2)``."""
+        if not heads:
+            return np.zeros((0, 2), dtype=np.int64)
+        templates = torch.cat([plain(color) for color in TEMPLATES])
+        rates = [
+            named_right(self.wearers, self.surrogates[0], heads[0], worn)
+            for worn in (designs, templates, None)
+        ]
+        return np.array([(rate.successes, rate.total) for rate in rates], dtype=np.int64)
+
+
+def _read(path: Path) -> Trained:
+    with np.load(path) as kept:
+        designs, seconds = torch.from_numpy(kept["designs"]), float(kept["seconds"])
+        rates = [wilson(right, total) for right, total in kept["named"].tolist()]
+    return Trained(designs, seconds, Named(*rates) if rates else None)
 
 
 def main() -> None:
@@ -145,10 +156,10 @@ def main() -> None:
     )
     lines = []
     for name, config in runs(arguments.epochs).items():
-        designs, seconds = shop.designs(config)
-        figures = {key: judge.wearing(designs) for key, judge in judges.items()}
-        people = len(training.names)
-        lines.append(Line(name, config, seconds, people, float(likeness(designs)), figures))
+        made = shop.trained(config)
+        figures = {key: judge.wearing(made.designs) for key, judge in judges.items()}
+        people, alike = len(training.names), float(likeness(made.designs))
+        lines.append(Line(name, config, made.seconds, people, alike, figures, made.named))
         say(f"{name}: " + ", ".join(f"{k} {v.rank_1}" for k, v in figures.items()))
     untrained = build_generator("convolutional", seed=SEED)
     with torch.inference_mode():
@@ -190,103 +201,6 @@ def runs(epochs: int) -> dict[str, MaskConfig]:
         for number in ("0", "1", "2", "3")
     }
     return free | played
-
-
-def page(
-    lines: Sequence[Line],
-    controls: dict[str, dict[str, Recognized]],
-    people: int,
-    *,
-    teacher: bool,
-) -> str:
-    """Write all tables as Markdown."""
-    names = list(controls["nothing"])
-    command = "python -m services.reproduce.masks"
-    command += " --teacher ../shared/weights/mobilefacenet_ms1m.pt" if teacher else ""
-    head = ["wearing"]
-    for name in names:
-        head += [f"rank-1, {name}", "TAR at FAR 1 %", "similarity"]
-    rows = [[name, *_cells(found, names)] for name, found in controls.items()]
-    rows += [[f"**{line.name}**", *_cells(line.figures, names)] for line in lines]
-    made = [
-        (
-            line.name,
-            str(line.people),
-            str(line.config.epochs),
-            f"{line.seconds:.0f} s",
-            f"{line.likeness:.2f}",
-        )
-        for line in lines
-    ]
-    return "\n".join(
-        [
-            "# What recognizers see through a designed mask\n",
-            "**Digital, not physically tested.** Written by "
-            f"`{command} --out docs/results-masks.md`; nothing was filled in by hand.\n",
-            f"{people} people of `faces/test`: the first photo of each in the gallery, bare, the "
-            "next ones as probes that wear the design. Neither generators nor recognizers were "
-            "trained on them. Brackets: 95 % Wilson intervals. TAR by the threshold of bare "
-            "faces.\n",
-            f"- `{SURROGATE}`: trained against (white box)\n- `{JUDGE}`: held out from it: no "
-            "common teacher, other training people\n"
-            + ("- the third-party teacher of the first: not held out\n" if teacher else ""),
-            _table(head, rows),
-            "## How they were made\n",
-            "One photo a person an epoch. *Likeness* of the designs to each other: 1 means that "
-            "all samples are the same.\n",
-            _table(("generator", "people", "epochs", "training", "likeness"), made),
-            f"Paper 004 reports {PAPER}: it evaluated in training mode, by file numbers.\n",
-            "## Goals\n",
-            _goals(lines, controls),
-        ]
-    )
-
-
-def _cells(found: dict[str, Recognized], names: Sequence[str]) -> list[str]:
-    cells = []
-    for name in names:
-        one = found[name]
-        cells += [_rate(one.rank_1), _rate(one.accepted), f"{one.similarity:.2f}"]
-    return cells
-
-
-def _rate(rate: Rate) -> str:
-    return f"{rate.value:.1%} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-
-
-def _goals(lines: Sequence[Line], controls: dict[str, dict[str, Recognized]]) -> str:
-    plain_rank = controls["plain blue"][JUDGE].rank_1.value
-    rows = []
-    for line in lines:
-        white, held = (line.figures[name].rank_1.value for name in (SURROGATE, JUDGE))
-        third = held <= plain_rank / 3
-        rows.append(
-            (
-                line.name,
-                _met(f"{white:.1%}", met=white <= GOAL_WHITE_BOX),
-                _met(f"{held:.1%} against {plain_rank:.1%}", met=third),
-            )
-        )
-    text = _table(
-        ("generator", "white-box rank-1 at most 3.34 %", "held out: at most a third of plain"),
-        rows,
-    )
-    if plain_rank < 0.6:
-        text += (
-            f"\n`{JUDGE}` knows {plain_rank:.1%} of the wearers of a plain mask, under 60 %: it "
-            "**cannot judge** designs, and the second column is for orientation only.\n"
-        )
-    return text
-
-
-def _met(figure: str, *, met: bool) -> str:
-    return f"{'met' if met else '**missed**'}: {figure}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.shared_data
 @pytest.fixture(scope="module")
 def crowd(shared_data: Path) -> Crowd:
     detector = FaceDetector()
-    rows = read_people(shared_data / "faces" / "train", detector, photos=2, people=12)
+    rows = read_people(shared_data / "faces" / "train", detector, photos=2, people=8)
     return Crowd([row[1] for row in rows], [row[0] for row in rows], [])
 
 
@@ -51,9 +51,11 @@ def test_controls_stay_within_the_face_and_show(crowd: Crowd) -> None:
     soft = looked_at(crowd.probes, blurred(crowd.probes, 8.0), FaceDetector())
     mild = looked_at(crowd.probes, blurred(crowd.probes, 2.0), FaceDetector())
     assert soft.ssim.mean() < mild.ssim.mean() < 1
-    assert soft.frames.shape == (12, 5, 160, 160, 3)
+    assert soft.frames.shape == (8, 5, 160, 160, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +63,7 @@ def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
     monkeypatch.setattr(cloaking, "PRESETS", quick)
     monkeypatch.setattr(cloaking, "CURVE", (4.0,))
     out = tmp_path / "page.md"
-    arguments = f"--data {shared_data} --on-train --people 11 --cache {tmp_path} --out {out}"
+    arguments = f"--data {shared_data} --on-train --people 4 --cache {tmp_path} --out {out}"
     monkeypatch.setattr(sys, "argv", ["cloaking", *arguments.split(), "--presets", "low", "high"])
 
     cloaking.main()
@@ -90,4 +92,13 @@ def test_the_page_on_masks_says_what_was_trained_and_what_was_missed(
     text = out.read_text()
     for part in ("plain blue", "random pattern", "dense, experiment 3", "not physically tested"):
         assert part in text
-    assert text.count("met") >= 2
+    verdicts = text.count("| met: ") + text.count("| **missed**: ")
+    assert verdicts == 2 * 7, "two goals for each of three generators and four experiments"
+    rows = [line for line in text.splitlines() if line.startswith(("| 0,", "| 3,"))]
+    assert rows[0] == "| 0, paper | 6.2 % | 0 % | 85 % | 100 % |"
+    assert rows[2] == "| 3, paper | 0.6 % | 0 % | 85.4 % | 100 % |"
+    assert all(row.count("[") == 4 for row in rows[1::2])
+    monkeypatch.setattr(masks, "train_masks", None)  # what is kept is not trained again
+    masks.main()
+    again = out.read_text()
+    assert [line for line in again.splitlines() if line.startswith(("| 0,", "| 3,"))] == rows
