@@ -30,6 +30,7 @@ PACE = {
     "BAUTA_DRAIN_SECONDS": "1",
     "BAUTA_DEADLINE_GRACE_SECONDS": "1",
     "BAUTA_MAX_DEADLINE_SECONDS": "3",
+    "BAUTA_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
 WORKER = ("-m", "tests.failure.worker")
