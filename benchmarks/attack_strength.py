@@ -12,7 +12,8 @@ budget of queries for HopSkipJump: its steps are so many that it needs about as 
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,8 +163,15 @@ def trials(model: Classifier, floats: Tensor, labels: Tensor, queries: int) -> d
     }
 
 
+def ours_on(attack: Attack, model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """Return what this library makes of the images."""
+    results = run(attack, model, images, Untargeted(labels)).results
+    found = np.stack([result.adversarial for result in results])
+    return torch.from_numpy(found).permute(0, 3, 1, 2) / 255
+
+
 class Outcome:
-    """Adversarial images rounded to 8 bits, whether they fool, their norms, and the seconds."""
+    """Adversarial images rounded to 8 bits: whether they fool, and their norms."""
 
     def __init__(self, model: Classifier, clean: Tensor, labels: Tensor, found: Tensor) -> None:
         rounded = (found.detach().float() * 255).round().clamp(0, 255)
@@ -172,17 +180,14 @@ class Outcome:
         self.l2 = torch.linalg.vector_norm((rounded - clean).flatten(1), dim=1)
 
 
-def report(name: str, outcomes: dict[str, Outcome], *, norms: bool) -> Iterable[str]:
-    """Say how ours and the peers' fared."""
-    ours = outcomes["bauta"]
-    for who, one in outcomes.items():
-        rate = wilson(int(one.fooled.sum()), len(one.fooled))
-        line = f"{name:12} {who:24} fooled {rate}"
-        both = one.fooled & ours.fooled
-        if norms and bool(both.any()):
-            line += f"   median L2 {float(one.l2[both].median()):6.1f}"
-            line += f" where ours is {float(ours.l2[both].median()):6.1f}"
-        yield line
+def line(one: Outcome, ours: Outcome, *, norms: bool) -> str:
+    """Say how an attack fared, and how its changes compare with ours."""
+    said = f"fooled {wilson(int(one.fooled.sum()), len(one.fooled))}"
+    both = one.fooled & ours.fooled
+    if norms and bool(both.any()):
+        said += f"   median L2 {float(one.l2[both].median()):6.1f}"
+        said += f" where ours is {float(ours.l2[both].median()):6.1f}"
+    return said
 
 
 def main() -> None:
@@ -203,18 +208,15 @@ def main() -> None:
     for name, (attack, peers, norms) in trials(model, floats, labels, chosen.queries).items():
         if chosen.only and name not in chosen.only:
             continue
-        began = time.perf_counter()
-        results = run(attack, model, images, Untargeted(labels)).results
-        found = np.stack([result.adversarial for result in results])
-        made = torch.from_numpy(found).permute(0, 3, 1, 2) / 255
-        outcomes = {"bauta": Outcome(model, images.float(), labels, made)}
-        spent = {"bauta": time.perf_counter() - began}
-        for who, peer in peers.items():
+        found = partial(ours_on, attack, model, images, labels)
+        own: Outcome | None = None
+        for who, peer in {"bauta": found, **peers}.items():
             began = time.perf_counter()
-            outcomes[who] = Outcome(model, images.float(), labels, peer())
-            spent[who] = time.perf_counter() - began
-        for line, seconds in zip(report(name, outcomes, norms=norms), spent.values(), strict=True):
-            print(f"{line}   {seconds:.0f} s", flush=True)
+            one = Outcome(model, images.float(), labels, peer())
+            own = own or one
+            seconds = time.perf_counter() - began
+            said = line(one, own, norms=norms)
+            print(f"{name:12} {who:24} {said}   {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
