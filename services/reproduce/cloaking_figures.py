@@ -29,7 +29,8 @@ class Figures:
 
     rank_1: Rate
     rank_5: Rate
-    accepted: tuple[Rate, ...]  # at each of FALSE_ACCEPTS, by thresholds of clean photos
+    # At each of FALSE_ACCEPTS, by thresholds of clean photos; None: too few people to set one.
+    accepted: tuple[Rate | None, ...]
     similarity: float  # mean, of the probes to their own person's gallery photo
 
 
@@ -50,16 +51,14 @@ class Judging:
         self.people = np.arange(len(crowd.probes))
         strangers = len(self.people) + np.arange(len(crowd.distractors))
         self.gallery_people = np.concatenate([self.people, strangers])
-        self.distractors = self.embed(frames_of(crowd.distractors))
-        self.gallery = self.embed(frames_of(crowd.gallery))
+        everyone = self.embed(frames_of([*crowd.gallery, *crowd.distractors]))
+        self.gallery, self.distractors = np.split(everyone, [len(self.people)])
         clean = self.embed(frames_of(crowd.probes))
-        scores = pair_scores(
-            clean,
-            self.people,
-            np.concatenate([self.gallery, self.distractors]),
-            self.gallery_people,
-        )
-        self.thresholds = [threshold_at(scores.impostor, rate) for rate in FALSE_ACCEPTS]
+        scores = pair_scores(clean, self.people, everyone, self.gallery_people)
+        self.thresholds = [
+            threshold_at(scores.impostor, rate) if len(scores.impostor) * rate >= 1 else None
+            for rate in FALSE_ACCEPTS
+        ]
 
     @torch.inference_mode()
     def embed(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -87,7 +86,10 @@ class Judging:
         return Figures(
             rank_rate(found, 1),
             rank_rate(found, 5),
-            tuple(accept_rate(own, threshold) for threshold in self.thresholds),
+            tuple(
+                None if threshold is None else accept_rate(own, threshold)
+                for threshold in self.thresholds
+            ),
             float(own.mean()),
         )
 

@@ -143,7 +143,9 @@ def _figures(found: Figures) -> tuple[str, ...]:
     return (_rate(found.rank_1), _rate(found.rank_5), *(_rate(rate) for rate in found.accepted))
 
 
-def _rate(rate: Rate) -> str:
+def _rate(rate: Rate | None) -> str:
+    if rate is None:
+        return "too few people"
     low, high = 100 * rate.low, 100 * rate.high
     return f"{rate.value:.1%} [{low:.1f}, {high:.1f}]"
 

@@ -209,7 +209,9 @@ class EncryptSpec(ImagesSpec):
     def image_ids(self) -> tuple[str, ...]:
         targets = self.target.images if isinstance(self.target, PhotosTarget) else ()
         known = [image for person in self.people for image in person.images]
-        return tuple(dict.fromkeys((*self.images, *self.other_photos, *targets, *known)))
+        # Photos to change are read by their place in the list, and may be named twice.
+        further = (name for name in (*self.other_photos, *targets, *known) if name not in self.images)
+        return (*self.images, *dict.fromkeys(further))
 
     @property
     def model_ids(self) -> tuple[str, ...]:

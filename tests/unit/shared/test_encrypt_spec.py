@@ -50,6 +50,11 @@ def test_all_images_of_the_job_are_named_once() -> None:
     assert spec.image_ids == (A, B, C, D)
 
 
+def test_a_photo_named_twice_keeps_both_its_places() -> None:
+    spec = EncryptSpec(images=(A, A, B), other_photos=(C, A))
+    assert spec.image_ids == (A, A, B, C)
+
+
 def test_a_photo_is_interactive_and_an_album_is_not() -> None:
     assert EncryptSpec(images=(A,)).queue == "interactive"
     assert EncryptSpec(images=(A,) * 3).queue == "batch"
