@@ -85,6 +85,7 @@ def page(
             "`faces/test`.\n",
             _hidden(universal),
             _fits(runs),
+            _controls(universal),
             f"### A pattern of one's own\n\n{personal.people} people of `faces/test`: each pattern "
             f"annealed for {steps[1]} steps on one photo, judged on it and on another photo of "
             "the same person.\n",
@@ -135,6 +136,20 @@ def _hidden(rows: Mapping[str, Seen]) -> str:
         for name, row in rows.items()
     ]
     return table(("wearing", *(f"face of {size} px" for size in sizes), "score"), lines)
+
+
+def _controls(rows: Mapping[str, Seen]) -> str:
+    hidden = {
+        name: sum(rate.successes for rate in row.hidden.values()) for name, row in rows.items()
+    }
+    best = max(count for name, count in hidden.items() if name.startswith("pattern"))
+    equal = [name for name, count in hidden.items() if name.startswith("plain") and count >= best]
+    if not equal:
+        return "No plain mask hides as many views as the best pattern does.\n"
+    return (
+        f"**Hiding takes no pattern:** {', '.join(equal)} hides as many views as the best pattern "
+        "does: what the detector looks for in the lower face is covered, whatever is printed.\n"
+    )
 
 
 def _fits(runs: Sequence[Run]) -> str:
