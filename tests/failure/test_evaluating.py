@@ -22,8 +22,8 @@ def post(client: httpx.Client, dataset_id: str) -> str:
             "models": ["mask-cnn-32"],
             "attacks": [
                 {"name": "fgsm", "eps": 4},
-                {"name": "pgd", "eps": 4, "steps": 100},
-                {"name": "pgd", "eps": 8, "steps": 100},
+                {"name": "pgd", "eps": 4, "steps": 25},
+                {"name": "pgd", "eps": 8, "steps": 25},
             ],
             "defenses": [[{"name": "noise", "sigma": 0.05}]],
             "draws": 2,
