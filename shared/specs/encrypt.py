@@ -210,8 +210,8 @@ class EncryptSpec(ImagesSpec):
         targets = self.target.images if isinstance(self.target, PhotosTarget) else ()
         known = [image for person in self.people for image in person.images]
         # Photos to change are read by their place in the list, and may be named twice.
-        further = (name for name in (*self.other_photos, *targets, *known) if name not in self.images)
-        return (*self.images, *dict.fromkeys(further))
+        further = dict.fromkeys((*self.other_photos, *targets, *known))
+        return (*self.images, *(name for name in further if name not in self.images))
 
     @property
     def model_ids(self) -> tuple[str, ...]:

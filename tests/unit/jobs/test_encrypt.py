@@ -345,7 +345,7 @@ def test_a_cancel_ends_the_search(context_of: Any, bare: Any) -> None:
 
 
 def test_unknown_recognizers_and_an_eps_of_nothing_are_refused(context_of: Any, bare: Any) -> None:
-    with pytest.raises(Problem, match="no recognizer 'nobody'; there are: .*face-student-112"):
+    with pytest.raises(Problem, match=r"no recognizer 'nobody'; there are: .*face-student-112"):
         job.run(context_of(bare), spec(recognizers=["nobody"]))
     with pytest.raises(Problem, match="8-bit grid"):
         job.run(context_of(bare), spec(parameters={"eps": 0.5}))
