@@ -30,6 +30,7 @@ from services.reproduce.portraits import (
     pixelated,
     read_people,
 )
+from services.reproduce.tables import deliver
 from services.worker.faces.cloaking.config import PRESETS, CloakConfig
 from services.worker.faces.detection import FaceDetector
 from services.worker.models.recognizers import Recognizer, load_checkpoint, recognizer_of
@@ -158,11 +159,7 @@ def main() -> None:
         for one in judges
     }
     text = page(crowd, lines, curve, controls, exchange, teacher=arguments.teacher is not None)
-    if arguments.out is None:
-        print(text)
-        return
-    arguments.out.write_text(text, encoding="utf-8")
-    say(f"wrote {arguments.out}")
+    deliver(text, arguments.out, say)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from services.reproduce.cloaking_figures import (
     Figures,
     Line,
 )
+from services.reproduce.tables import table
 from services.worker.training.metrics import Rate
 
 GOAL_WHITE_BOX = 0.01
@@ -48,13 +49,13 @@ def page(
         "of these folders was used to train a recognizer or to choose a setting.\n",
         _roles(names),
         "## Presets\n",
-        _table(
+        table(
             ("preset", "recognizer", "rank-1", "rank-5", *_accepted(), "SSIM", "PSNR", "s a face"),
             _preset_rows(lines, exchange),
         ),
         "## After it was shared\n",
         "Rank-1 of the cloaked probe as delivered, and after what happens to photos.\n",
-        _table(
+        table(
             ("preset", "recognizer", "delivered", "JPEG q75", "half size", "blur"),
             (
                 (line.name, name, *(_rate(line.figures[name][v].rank_1) for v in _AFTER))
@@ -65,7 +66,7 @@ def page(
         "## Who holds which photo\n",
         "Preset `medium`. The last line is an adversary who enrolls cloaked photos beside clean "
         "ones: what then remains of the protection.\n",
-        _table(
+        table(
             ("case", *(f"rank-1, {name}" for name in names)),
             (
                 (case, *(_rate(exchange[name][case].rank_1) for name in names))
@@ -75,7 +76,7 @@ def page(
         "## What it costs to see\n",
         "`medium` with other eps: structural similarity of the face (not of the photo) against "
         "protection.\n",
-        _table(
+        table(
             ("eps", "SSIM", "PSNR", *(f"rank-1, {name}" for name in names)),
             (
                 (line.name, _ssim(line), _psnr(line), *(_first(line, name) for name in names))
@@ -85,7 +86,7 @@ def page(
         "## Controls\n",
         "What people do without a cloak: blur or squares over the face, sizes in pixels of the "
         "160 px aligned face.\n",
-        _table(
+        table(
             ("control", "SSIM", *(f"rank-1, {name}" for name in names)),
             (
                 (line.name, _ssim(line), *(_first(line, name) for name in names))
@@ -181,7 +182,7 @@ def _goals(lines: Sequence[Line], exchange: Mapping[str, Mapping[str, Figures]])
                 _met(coded - held <= GOAL_JPEG, f"{100 * (coded - held):+.1f} points"),
             )
         )
-    return _table(
+    return table(
         (
             "preset",
             "white-box rank-1 under 1 %",
@@ -195,9 +196,3 @@ def _goals(lines: Sequence[Line], exchange: Mapping[str, Mapping[str, Figures]])
 
 def _met(met: bool, figure: str) -> str:
     return f"{'met' if met else '**missed**'}: {figure}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"

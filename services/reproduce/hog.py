@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from services.reproduce.hog_page import Decoy, Personal, Run, Seen, page
+from services.reproduce.tables import deliver
 from services.worker.masks.hog.annealing import anneal
 from services.worker.masks.hog.baseline import COLORS, best_tiling, own_face, plain_masks
 from services.worker.masks.hog.detector import Picture
@@ -194,11 +195,7 @@ def main() -> None:
         steps=(arguments.steps, arguments.worn_steps),
         command=shlex.join(["python", "-m", "services.reproduce.hog", *sys.argv[1:]]),
     )
-    if arguments.out is None:
-        print(text)
-        return
-    arguments.out.write_text(text, encoding="utf-8")
-    say(f"wrote {arguments.out}")
+    deliver(text, arguments.out, say)
 
 
 if __name__ == "__main__":

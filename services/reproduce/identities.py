@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from services.reproduce.tables import deliver
 from services.worker.attacks.criteria import Targeted, Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
@@ -316,11 +317,7 @@ def main() -> None:
     lines = judge(network, people, arguments.side, say)
     command = "python -m services.reproduce.identities --out docs/results-identities.md"
     text = page(people, lines, side=arguments.side, epochs=arguments.epochs, command=command)
-    if arguments.out is None:
-        print(text)
-        return
-    arguments.out.write_text(text, encoding="utf-8")
-    say(f"wrote {arguments.out}")
+    deliver(text, arguments.out, say)
 
 
 if __name__ == "__main__":

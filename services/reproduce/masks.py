@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from services.reproduce.cloaking_figures import JUDGE, SURROGATE
 from services.reproduce.masks_page import Line, Named, page
+from services.reproduce.tables import deliver
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.evaluation import MaskJudge, named_right, random_pattern
 from services.worker.masks.generators import build_generator, latents
@@ -176,11 +177,7 @@ def main() -> None:
         "another design (untrained)": {key: judge.wearing(other) for key, judge in judges.items()},
     }
     text = page(lines, controls, len(judged.names), teacher=arguments.teacher is not None)
-    if arguments.out is None:
-        print(text)
-        return
-    arguments.out.write_text(text, encoding="utf-8")
-    say(f"wrote {arguments.out}")
+    deliver(text, arguments.out, say)
 
 
 def runs(epochs: int) -> dict[str, MaskConfig]:
