@@ -42,10 +42,10 @@ How right the models are on all of `mask_classification/test`, and across source
 [models.md](models.md), by `python -m services.worker.training.judge`.
 
 Further pages, each written by one command: [recognizers.md](recognizers.md), how well the shipped
-recognizers know people; [results-encrypt.md](results-encrypt.md), how well `encrypt` protects;
-[results-identities.md](results-identities.md), paper 003's own form of it;
-[results-masks.md](results-masks.md), what mask designs do, beside paper 004;
-[results-hog.md](results-hog.md), patterns against HOG detectors, beside paper 002.
+recognizers know people; [results-hog.md](results-hog.md), patterns against HOG detectors, beside
+paper 002. `python -m services.reproduce.cloaking` measures how well `encrypt` protects,
+`services.reproduce.identities` paper 003's own form of it, `services.reproduce.masks` what mask
+designs do, beside paper 004: each takes its `--out`, and twenty minutes or so on two cores.
 """
 
 _FIGURES = """## Paper 001: FGSM and PGD

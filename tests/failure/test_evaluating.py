@@ -18,12 +18,12 @@ def post(client: httpx.Client, dataset_id: str) -> str:
     answer = client.post(
         "/v1/jobs/evaluate",
         json={
-            "data": {"dataset": dataset_id, "split": "all"},
+            "data": {"dataset": dataset_id, "split": "all", "sample": 90},
             "models": ["mask-cnn-32"],
             "attacks": [
                 {"name": "fgsm", "eps": 4},
-                {"name": "pgd", "eps": 4, "steps": 25},
-                {"name": "pgd", "eps": 8, "steps": 25},
+                {"name": "pgd", "eps": 4, "steps": 15},
+                {"name": "pgd", "eps": 8, "steps": 15},
             ],
             "defenses": [[{"name": "noise", "sigma": 0.05}]],
             "draws": 2,
@@ -69,7 +69,8 @@ def test_a_killed_evaluation_ends_with_the_figures_of_an_unbroken_one(
     rows = whole_job["result"]["rows"]
     assert len(rows) == 6
     undefended = [row for row in rows if row["defense"] == "none"]
-    assert [row["images"] for row in rows] == [100] * 6, "the model knows two of three classes"
+    (count,) = {row["images"] for row in rows}
+    assert 50 < count < 90, "two parts; and the model knows two of three classes"
     robust = [row["robust_accuracy"]["rate"] for row in undefended]
     assert robust[0] >= robust[1] >= robust[2], "PGD is no weaker than FGSM, nor eps 8 than 4"
     table = client.get(
