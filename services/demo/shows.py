@@ -116,7 +116,7 @@ def show_encrypt(client: Client) -> bool:
     print(f"  -> {_save(client, job, image['photo'], 'encrypt.jpg')}")
     print(f"  -> {_save(client, job, image['report'], 'encrypt-report.png')}")
     judged = [one for one in face["similarities"] if one["role"] == "judge"]
-    return bool(judged) and all(one["after"] < one["before"] - 0.1 for one in judged)
+    return bool(judged) and all(one["after"] < one["before"] - 0.2 for one in judged)
 
 
 def show_evaluate(client: Client) -> bool:
