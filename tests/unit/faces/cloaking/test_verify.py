@@ -1,11 +1,13 @@
 """Verification looks at the delivered pixels, and at nothing else."""
 
+import io
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -17,6 +19,7 @@ from services.worker.faces.cloaking.verify import (
     quality,
     see,
     ssim,
+    through_jpeg,
 )
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Face
@@ -53,6 +56,24 @@ def test_the_half_size_copy_is_cut_at_the_same_place(recognizer_of: Make) -> Non
     assert float((seen.frames[3] - seen.frames[0]).abs().mean()) < 0.03
     shifted = torch.roll(seen.frames[3], 1, 2)
     assert (seen.frames[3] - seen.frames[0]).abs().mean() < (shifted - seen.frames[0]).abs().mean()
+
+
+def test_a_copy_loses_something_even_of_a_photo_that_was_coded_alike_before() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(noisy(12)).save(buffer, "JPEG", quality=75)
+    once = np.asarray(Image.open(buffer).convert("RGB"))
+    buffer = io.BytesIO()
+    Image.fromarray(once).save(buffer, "JPEG", quality=75)
+    aligned = np.asarray(Image.open(buffer).convert("RGB"))
+
+    copy = through_jpeg(once)
+
+    def lost(photo: Pixels) -> float:
+        return float(np.abs(photo.astype(np.int16) - once).mean())
+
+    assert copy.shape == once.shape
+    assert lost(copy) > 2 * lost(aligned), "the same blocks again would change next to nothing"
+    assert lost(copy) < 0.25 * lost(np.roll(once, 5, (0, 1))), "it lies where it lay"
 
 
 def test_faces_are_matched_by_their_place() -> None:
