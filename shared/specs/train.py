@@ -19,6 +19,7 @@ Architecture = Literal[
     "capsnet",
     "resnet18",
     "resnet34",
+    "resnet34_7x7",
     "vgg19",
     "mobilenet_v3_small",
     "mobilenet_v3_large",

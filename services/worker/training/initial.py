@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision import models as zoo
 
+from services.worker.models.architectures import published_name
 from services.worker.models.base import Classifier
 from services.worker.models.heads import head_name
 from services.worker.models.registry import ModelUnavailableError
@@ -51,7 +52,7 @@ def imagenet_weights(
     there or is another, and ``ValueError`` for an architecture without such weights.
     """
     try:
-        weights = zoo.get_model_weights(architecture).DEFAULT
+        weights = zoo.get_model_weights(published_name(architecture)).DEFAULT
     except ValueError as error:
         raise ValueError(f"there are no ImageNet weights for {architecture}") from error
     file_name = weights.url.rpartition("/")[2]

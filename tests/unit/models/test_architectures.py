@@ -55,6 +55,7 @@ def test_refuses_an_unknown_architecture_and_too_few_classes() -> None:
     [
         ("resnet18", 11.69 - 0.51),
         ("resnet34", 21.80 - 0.51),
+        ("resnet34_7x7", 21.80 - 0.51),
         ("mobilenet_v3_small", 2.54 - 1.02),
         ("densenet121", 7.98 - 1.02),
     ],
@@ -71,6 +72,14 @@ def test_residual_networks_keep_the_resolution_of_small_pictures(architecture: s
     classifier.network.layer1.register_forward_hook(lambda _m, i, _o: seen.append(i[0].shape))
     classifier(pictures(1, 32))
     assert seen == [torch.Size((1, 64, 32, 32))]
+
+
+def test_the_published_stem_shrinks_small_pictures_at_once() -> None:
+    classifier = build("resnet34_7x7", classes=TWO).eval()
+    seen: list[torch.Size] = []
+    classifier.network.layer1.register_forward_hook(lambda _m, i, _o: seen.append(i[0].shape))
+    classifier(pictures(1, 32))
+    assert seen == [torch.Size((1, 64, 8, 8))]
 
 
 @pytest.mark.parametrize(("architecture", "side", "heads"), [("googlenet", 64, 2)])

@@ -116,6 +116,21 @@ def test_imagenet_weights_make_the_published_network(
     torch.testing.assert_close(features[0], features[1], rtol=1e-4, atol=1e-5)
 
 
+def test_the_published_stem_takes_imagenet_weights_whole_at_32_px(
+    published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = zoo.resnet34().state_dict()
+    published("resnet34", original)
+    weights, asked = zoo.get_model_weights("resnet34"), list[str]()
+    monkeypatch.setattr(zoo, "get_model_weights", lambda name: asked.append(name) or weights)
+    classifier = build("resnet34_7x7", classes=CLASSES, input_size=32)
+    adopt(classifier, imagenet_weights("resnet34_7x7", folders=[tmp_path])[1])
+    assert asked == ["resnet34"]
+    own = classifier.state_dict()
+    backbone = [name for name in original if not name.startswith("fc.")]
+    assert all(torch.equal(own[f"network.{name}"], original[name]) for name in backbone)
+
+
 def test_small_residual_networks_take_all_but_their_stem(published: Any, tmp_path: Path) -> None:
     original = zoo.resnet18().state_dict()
     published("resnet18", original)
