@@ -78,6 +78,18 @@ class CloakParameters(BaseModel):
         lt=1,
         description="similarity at which a face's search ends",
     )
+    likeness: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="structural similarity (SSIM) of the face that the search aims to keep",
+    )
+    branches: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share of the gradient kept beside shortcuts; less carries over better",
+    )
 
 
 class SyntheticTarget(BaseModel):

@@ -1,8 +1,10 @@
 """Networks that embed aligned faces."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
+from facenet_pytorch.models.inception_resnet_v1 import Block8, Block17, Block35
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -201,3 +203,14 @@ def _normalized(
         nn.BatchNorm2d(out),
         rectifier(inplace=True),
     )
+
+
+# Of residual blocks: the part that lies beside the shortcut.
+BRANCHES: Mapping[type[nn.Module], str] = {
+    _InvertedResidual: "conv",
+    _Block: "first",
+    _Bottom: "body",
+    Block35: "conv2d",
+    Block17: "conv2d",
+    Block8: "conv2d",
+}

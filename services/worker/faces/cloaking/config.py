@@ -14,6 +14,11 @@ class CloakConfig:
     Each of ``steps`` gradient steps averages ``samples`` random changes of the photo of the given
     ``strength`` (0: none). ``stop_below`` ends a face's search once its similarity to itself, to
     every recognizer asked and averaged over the last steps, is under it.
+
+    ``likeness`` is the structural similarity of the face (not of the photo) under which a change
+    costs more than it gains; ``None``: no matter. Of the gradient that comes along the branches
+    beside a recognizer's shortcuts, ``branches`` is kept (see ``soften``): under 1, the cloak
+    carries over better to other recognizers.
     """
 
     eps: float = 10.0
@@ -26,6 +31,8 @@ class CloakConfig:
     perceptual: float = 0.5  # how far smooth skin is spared: 0 not at all, 1 entirely
     statistics: float = 0.0  # weight of the pull away from how faces are embedded in general
     stop_below: float | None = None
+    likeness: float | None = None
+    branches: float = 1.0
 
     def __post_init__(self) -> None:
         checks = (
@@ -38,6 +45,8 @@ class CloakConfig:
             (0 <= self.strength <= 1, "strength lies in [0, 1]"),
             (0 <= self.perceptual <= 1, "perceptual lies in [0, 1]"),
             (self.statistics >= 0, "statistics is not negative"),
+            (self.likeness is None or 0 < self.likeness < 1, "likeness lies in (0, 1)"),
+            (0 < self.branches <= 1, "branches lies in (0, 1]"),
         )
         for holds, text in checks:
             if not holds:

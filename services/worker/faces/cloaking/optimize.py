@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from services.worker.faces.alignment import FRAME
+from services.worker.faces.alignment import FRAME, MARGIN
 from services.worker.faces.cloaking.changes import blur, jpeg, move, random_maps
 from services.worker.faces.cloaking.config import CloakConfig
-from services.worker.faces.cloaking.visibility import visibility
+from services.worker.faces.cloaking.visibility import likeness, visibility
 from services.worker.models.quickened import quickened
 from services.worker.models.recognizers import Recognizer
+from services.worker.models.softened import soften
 
 RECENT = 0.8  # share of the earlier similarities in their running mean
 SMALLEST_COPY = 16  # side in pixels of the smallest copy that JPEG is simulated on
+SPOILED = 20.0  # what a likeness lost beyond the one asked for weighs beside a similarity
 JPEG_REACH = 2.5  # photo pixels a frame pixel; over it JPEG's blocks are finer than the frame
+
+ENLARGED = 0.8  # photo pixels a frame pixel; under it the frame shows a face notably enlarged
 
 Progress = Callable[[int, int, float], None]
 """Receives the step, their number and the mean similarity so far."""
@@ -84,7 +88,7 @@ class _Search:
     ) -> None:
         device = next(recognizers[0].parameters()).device
         self.subjects, self.config = subjects, config
-        self.recognizers = [quickened(one) for one in recognizers]
+        self.recognizers = [_softened(one, config.branches) for one in recognizers]
         self.frames = torch.stack([subject.frame for subject in subjects]).to(device)
         self.limits = visibility(self.frames, config.perceptual) * config.eps / 255
         self.generators = [torch.Generator().manual_seed(subject.seed) for subject in subjects]
@@ -133,6 +137,7 @@ class _Search:
             )
             seen = self._as_shared(changed, step)
             similarities, losses = self._judged(seen)
+            losses = losses + self._spoiled(changed)
             total += similarities.detach() / self.config.samples
             (losses.sum() / self.config.samples).backward()
         size = 2.0 * self._pace(step)
@@ -178,6 +183,21 @@ class _Search:
                 usual = _usualness(embeddings, recognizer)
                 loss = loss + self.config.statistics * usual / len(self.recognizers)
         return similar, loss
+
+    def _spoiled(self, changed: Tensor) -> Tensor:
+        """Return what it costs that faces look less like themselves than asked, ``(N,)``."""
+        asked = self.config.likeness
+        if asked is None:
+            return changed.new_zeros(len(changed))
+        rows = []
+        for face, number in zip(changed, self.active, strict=True):
+            pair = torch.stack([self.frames[number], face])[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+            scale = self.subjects[number].scale
+            if scale < ENLARGED:  # a change is looked at in the photo's own pixels
+                side = max(SMALLEST_COPY, round(pair.shape[-1] * scale))
+                pair = functional.interpolate(pair, (side, side), mode="bilinear", antialias=True)
+            rows.append(likeness(pair[:1], pair[1:])[0])
+        return SPOILED * (asked - torch.stack(rows)).clamp(min=0)
 
     def _as_shared(self, changed: Tensor, step: int) -> Tensor:
         """Return the faces as others may get them: coded, blurred, cropped a little off."""
@@ -228,6 +248,12 @@ class _Search:
             )
             for number, grid in enumerate(self.grids)
         ]
+
+
+def _softened(recognizer: Recognizer, share: float) -> Recognizer:
+    quick = quickened(recognizer)
+    soften(quick, share)
+    return quick
 
 
 def _gradient(grid: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from services.worker.faces.cloaking.config import PRESETS, CloakConfig
-from services.worker.faces.cloaking.optimize import Subject, cloak_faces, synthetic_identity
-from services.worker.faces.cloaking.visibility import feather, visibility
+from services.worker.faces.cloaking.optimize import Cloak, Subject, cloak_faces, synthetic_identity
+from services.worker.faces.cloaking.visibility import feather, likeness, visibility
 from services.worker.models.recognizers import Recognizer
 
 CONFIG = CloakConfig(eps=10, steps=25)
@@ -78,6 +79,49 @@ def test_an_ensemble_moves_away_in_each(
 
     assert similarity(trained, frames[0], cloak.change) < 0.5
     assert similarity(tiny, frames[0], cloak.change) < similarity(tiny, frames[0], alone.change)
+
+
+def test_a_likeness_that_is_asked_for_is_kept(trained: Recognizer, frames: Tensor) -> None:
+    free = replace(CONFIG, eps=40)
+
+    def alike(cloak: Cloak, frame: Tensor) -> float:
+        pair = torch.stack([frame, (frame + cloak.change / 255).clamp(0, 1)])[..., 24:-24, 24:-24]
+        return float(likeness(pair[:1], pair[1:]))
+
+    for frame, spoiled, kept in zip(
+        frames,
+        cloak_faces(subjects(frames), [trained], free),
+        cloak_faces(subjects(frames), [trained], replace(free, likeness=0.9)),
+        strict=True,
+    ):
+        assert alike(spoiled, frame) < 0.85
+        assert alike(kept, frame) > 0.87
+        assert similarity(trained, frame, kept.change) < 0.6
+
+
+def test_a_small_photo_is_looked_at_in_its_own_pixels(trained: Recognizer, frames: Tensor) -> None:
+    config = replace(CONFIG, eps=40, likeness=0.9)
+    small = Subject(frames[0], 0.4, seed=7)
+
+    (cloak,) = cloak_faces([small], [trained], config)
+
+    pair = torch.stack([frames[0], (frames[0] + cloak.change / 255).clamp(0, 1)])
+    seen = torch.nn.functional.interpolate(
+        pair[..., 24:-24, 24:-24], (45, 45), mode="bilinear", antialias=True
+    )
+    assert float(likeness(seen[:1], seen[1:])) > 0.87
+
+
+def test_a_softened_gradient_finds_another_cloak(trained: Recognizer, frames: Tensor) -> None:
+    before = list(trained.state_dict())
+
+    whole, soft = (
+        cloak_faces(subjects(frames[:1]), [trained], replace(CONFIG, steps=3, branches=share))
+        for share in (1.0, 0.5)
+    )
+
+    assert not torch.equal(whole[0].change, soft[0].change)
+    assert list(trained.state_dict()) == before, "the caller's network stays as it was"
 
 
 def test_a_target_is_moved_towards(trained: Recognizer, frames: Tensor) -> None:
@@ -169,7 +213,19 @@ def test_synthetic_people_are_like_people_and_not_alike(recognizer_of: Make) -> 
 
 
 @pytest.mark.parametrize(
-    "field", ["eps", "steps", "samples", "cell", "momentum", "smooth", "strength", "statistics"]
+    "field",
+    [
+        "eps",
+        "steps",
+        "samples",
+        "cell",
+        "momentum",
+        "smooth",
+        "strength",
+        "statistics",
+        "likeness",
+        "branches",
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(field: str) -> None:
     with pytest.raises(ValueError, match=field):
@@ -191,3 +247,16 @@ def test_skin_is_spared_and_texture_is_not() -> None:
     assert float(limits[80, 50]) == pytest.approx(0.4, abs=0.01)
     assert float(limits[80, 110]) > 0.9
     assert torch.equal(visibility(frame, 0.0), feather())
+
+
+def test_likeness_is_nearly_the_structural_similarity(frames: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for amount in (0.0, 0.03, 0.1):
+        noise = amount * (2 * torch.rand(frames.shape, generator=generator) - 1)
+        changed = (frames + noise).clamp(0, 1)
+        found = likeness(frames, changed)
+        for value, first, second in zip(found, frames, changed, strict=True):
+            expected = structural_similarity(
+                first.numpy(), second.numpy(), data_range=1.0, channel_axis=0, gaussian_weights=True
+            )
+            assert float(value) == pytest.approx(expected, abs=0.05)
