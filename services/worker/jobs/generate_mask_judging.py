@@ -5,7 +5,7 @@ from contextlib import suppress
 import torch
 
 from services.worker.jobs.generate_mask_people import Sides
-from services.worker.jobs.recognizers import LoadedRecognizer, Roles, held_out
+from services.worker.jobs.recognizers import LEAST_RANK_1, LoadedRecognizer, Roles, held_out
 from services.worker.masks.designs import Designs
 from services.worker.masks.evaluation import MaskJudge, random_pattern
 from services.worker.masks.outlines import plain
@@ -50,6 +50,11 @@ def judge(
         for name, design in wearings.items():
             context.check()
             rank_1, accepted, similarity = _seen(spec, sides, loaded, judge, design)
+            if is_judge and name == "plain blue" and rank_1 and rank_1.rate < LEAST_RANK_1:
+                warnings.append(
+                    f"{loaded.card.id} knows {rank_1.rate:.0%} of the wearers of a plain mask, "
+                    f"under {LEAST_RANK_1:.0%}: it cannot judge designs"
+                )
             rows.append(
                 MaskFigures(
                     recognizer=loaded.card.id,

@@ -16,6 +16,7 @@ from services.worker.masks.projector import fit
 from services.worker.masks.wearers import Wearers, aligned_wearer, gather, seen_masks
 from services.worker.models.registry import ModelUnavailableError
 from services.worker.runtime.context import JobContext
+from services.worker.training.identities import middle_face
 from services.worker.training.packs import PackedDataset
 from shared.dataset_card import DatasetItem
 from shared.model_card import ModelCard
@@ -61,9 +62,9 @@ def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> S
     kept: list[DatasetItem] = []
     for number, item in enumerate(items):
         photo = pack.read(item)
-        faces = detector.detect(photo)
-        if faces:
-            frames[len(kept)], place = aligned_wearer(photo, faces[0])
+        face = middle_face(photo, detector.detect)
+        if face is not None:
+            frames[len(kept)], place = aligned_wearer(photo, face)
             points.append(place)
             kept.append(item)
         if number % 8 == 0:

@@ -1,6 +1,6 @@
 """Judges designs: who is still recognized behind them, among people never trained on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,8 +55,8 @@ class MaskJudge:
             raise ValueError("nobody has a second photo to be recognized on")
         self.people, self.gallery_people = people[self.probes], people[known]
         side = recognizer.input_size[0]
-        self.gallery = self._embed([wearers.faces(part, side) for part in _parts(known)])
-        bare = self._embed([wearers.faces(part, side) for part in _parts(self.probes)])
+        self.gallery = self._embed(wearers.faces(part, side) for part in _parts(known))
+        bare = self._embed(wearers.faces(part, side) for part in _parts(self.probes))
         scores = pair_scores(bare, self.people, self.gallery, self.gallery_people)
         self.threshold = threshold_at(scores.impostor, FALSE_ACCEPTS)
         self.bare = self._figures(bare)
@@ -65,7 +65,7 @@ class MaskJudge:
         """Return the figures behind designs ``(K, 3, h, w)``, dealt to the probes in turn."""
         side = self.recognizer.input_size[0]
         worn = _worn(self.wearers, self.probes, designs, side, shape)
-        return self._figures(self._embed(list(worn)))
+        return self._figures(self._embed(worn))
 
     def _figures(self, embeddings: NDArray[np.float32]) -> Recognized:
         similar, who = person_similarities(embeddings, self.gallery, self.gallery_people)
@@ -77,7 +77,7 @@ class MaskJudge:
         )
 
     @torch.inference_mode()
-    def _embed(self, batches: Sequence[Tensor]) -> NDArray[np.float32]:
+    def _embed(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
         device = next(self.recognizer.parameters()).device
         parts = [self.recognizer.of_frames(batch.to(device)).cpu() for batch in batches]
         return np.asarray(torch.cat(parts).numpy())

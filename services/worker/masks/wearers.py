@@ -25,10 +25,11 @@ EMBEDDED_AT_ONCE = 64
 class Wearers:
     """Aligned faces of people, and how a mask sits on each.
 
-    ``frames`` is uint8 ``(N, 160, 160, 3)`` and may be a memory map: only the faces of one batch
+    ``frames`` is uint8 ``(M, 160, 160, 3)`` and may be a memory map: only the faces of one batch
     are read. ``fits`` is ``(N, 13, 2)``; ``people`` holds numbers ``(N,)`` into ``names``. With
-    ``alphas``, uint8 ``(N, 128, 128)``, designs replace the masks that people wear on their photos,
-    which these are the transparency of; photos without one show the person bare.
+    ``alphas``, uint8 ``(M, 128, 128)``, designs replace the masks that people wear on their photos,
+    which these are the transparency of; photos without one show the person bare. ``rows`` ``(N,)``
+    tells where in both arrays the photos lie; ``None``: they are all of them, in order.
     """
 
     frames: NDArray[np.uint8]
@@ -36,9 +37,11 @@ class Wearers:
     people: Tensor
     names: tuple[str, ...]
     alphas: NDArray[np.uint8] | None = None
+    rows: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.frames) == len(self.fits) == len(self.people):
+        photos = self.frames if self.rows is None else self.rows
+        if not len(photos) == len(self.fits) == len(self.people):
             raise ValueError("frames, fits and people are not equally many")
         if self.alphas is not None and len(self.alphas) != len(self.frames):
             raise ValueError("frames and alphas are not equally many")
@@ -51,16 +54,21 @@ class Wearers:
     ) -> Tensor:
         """Return the inner parts of some frames, float ``(B, 3, side, side)`` in [0, 1]."""
         margin = (FRAME - side) // 2
-        which = [int(index) for index in chosen]
-        inner = self.frames[which, margin : margin + side, margin : margin + side]
+        inner = self.frames[self.rows_of(chosen), margin : margin + side, margin : margin + side]
         return torch.from_numpy(np.ascontiguousarray(inner.transpose(0, 3, 1, 2))).float() / 255
+
+    def rows_of(self, chosen: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where some photos lie in ``frames`` and ``alphas``, ``(B,)``."""
+        which = np.array([int(index) for index in chosen], dtype=np.int64)
+        return which if self.rows is None else self.rows[which]
 
     @cached_property
     def wearable(self) -> NDArray[np.bool_]:
         """Tell on which photos a design can be worn, ``(N,)``."""
         if self.alphas is None:
             return np.ones(len(self), dtype=np.bool_)
-        shares = [float((alpha > 127).mean()) for alpha in self.alphas]
+        rows = self.rows_of(range(len(self)))
+        shares = [float((self.alphas[row] > 127).mean()) for row in rows]
         return np.array(shares, dtype=np.float64) >= LEAST_SHARE
 
     @cached_property
@@ -86,25 +94,21 @@ class Wearers:
 
         Differentiable in the designs. ``shape`` is that of masks put on bare faces.
         """
-        which = [int(index) for index in chosen]
         if self.alphas is None:
+            which = [int(index) for index in chosen]
             return put_on(faces, designs, self.fits[which], shape=shape, wearing=wearing)
         # Where the mask ends is seen on the whole frame only.
-        alphas = torch.from_numpy(np.ascontiguousarray(self.alphas[which])).float()[:, None] / 255
-        frames = self.faces(which).to(faces.device)
+        alphas = torch.from_numpy(self.alphas[self.rows_of(chosen)]).float()[:, None] / 255
+        frames = self.faces(chosen).to(faces.device)
         worn = put_through(frames, designs, alphas, wearing=wearing)
         margin = (FRAME - faces.shape[-1]) // 2
         return worn[..., margin : FRAME - margin, margin : FRAME - margin]
 
     def of(self, chosen: Sequence[int]) -> "Wearers":
-        """Return the photos with these numbers; people keep their numbers."""
+        """Return the photos with these numbers, unread; people keep their numbers."""
         which = list(chosen)
-        return Wearers(
-            self.frames[which],
-            self.fits[which],
-            self.people[which],
-            self.names,
-            None if self.alphas is None else self.alphas[which],
+        return replace(
+            self, fits=self.fits[which], people=self.people[which], rows=self.rows_of(which)
         )
 
     def renumbered(self) -> "Wearers":
@@ -119,13 +123,14 @@ def seen_masks(
 ) -> Wearers:
     """Return the same photos with the masks that a network of ``cnn_projector`` sees on them.
 
-    ``into`` takes the alphas, uint8 ``(N, 128, 128)``, and may be a memory map.
+    ``into`` takes the alphas, uint8 ``(M, 128, 128)``, and may be a memory map.
     """
-    alphas = np.empty((len(wearers), SIDE, SIDE), dtype=np.uint8) if into is None else into
+    shape = (len(wearers.frames), SIDE, SIDE)
+    alphas = np.zeros(shape, dtype=np.uint8) if into is None else into
     for start in range(0, len(wearers), EMBEDDED_AT_ONCE):
         which = range(start, min(start + EMBEDDED_AT_ONCE, len(wearers)))
         found = predicted_alpha(network, wearers.faces(which))
-        alphas[start : which.stop] = (255 * found[:, 0]).round().byte().numpy()
+        alphas[wearers.rows_of(which)] = (255 * found[:, 0]).round().byte().numpy()
     return replace(wearers, alphas=alphas)
 
 

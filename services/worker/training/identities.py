@@ -70,9 +70,12 @@ def aligned_people(root: Path, detect: Detect) -> Identities:
 
 def aligned_face(photo: Pixels, detect: Detect) -> Pixels | None:
     """Return the frame of the face nearest to the middle of a portrait, if there is one."""
-    faces = detect(photo)
-    if not faces:
-        return None
+    face = middle_face(photo, detect)
+    return None if face is None else cut_frame(photo, align(face.landmarks))
+
+
+def middle_face(photo: Pixels, detect: Detect) -> Face | None:
+    """Return the face nearest to the middle of a portrait, if there is one."""
     height, width = photo.shape[:2]
 
     def distance(face: Face) -> float:
@@ -80,7 +83,7 @@ def aligned_face(photo: Pixels, detect: Detect) -> Pixels | None:
         # Of two faces, one of them beside the other, the portrait is of the one in the middle.
         return float(np.hypot((x0 + x1 - width) / width, (y0 + y1 - height) / height))
 
-    return cut_frame(photo, align(min(faces, key=distance).landmarks))
+    return min(detect(photo), key=distance, default=None)
 
 
 def read_photo(path: Path) -> Pixels:

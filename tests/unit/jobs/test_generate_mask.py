@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from services.worker.jobs import generate_mask as job
+from services.worker.jobs import generate_mask_judging, generate_mask_people
 from services.worker.training.packs import PackedDataset, pack_folder, write_pack
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
@@ -208,6 +209,24 @@ def test_a_universal_design_is_judged_on_people_held_out(many: Any) -> None:
     assert judged.role == "judge"
     assert judged.held_out
     assert np.array(Image.open(io.BytesIO(many.artifacts["worn.png"]))).shape == (480, 960, 3)
+
+
+@pytest.mark.shared_data
+def test_a_judge_that_knows_few_behind_a_plain_mask_cannot_judge(
+    many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate_mask_people, "HELD_OUT", 0.6)
+    wanted = spec(dataset=DATASET, judges=["face-student-112"], hyperparameters={"epochs": 1})
+    able = job.run(many, wanted)
+    rate = _by_wearing(able, "face-student-112")["plain blue"].rank_1.rate
+    said = f"face-student-112 knows {rate:.0%} of the wearers of a plain mask"
+    assert (rate < 0.6) == any(said in warning for warning in able.warnings)
+
+    monkeypatch.setattr(generate_mask_judging, "LEAST_RANK_1", rate + 0.01)
+    unable = job.run(many, wanted)
+
+    assert any(said in warning and "cannot judge" in warning for warning in unable.warnings)
+    assert not any("face-residual-112 knows" in warning for warning in unable.warnings)
 
 
 @pytest.mark.shared_data

@@ -1,5 +1,6 @@
 """The projector that replaces masks which people wear: places, gradients, what it learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +282,16 @@ def test_frames_and_alphas_are_equally_many(masked: Wearers) -> None:
     assert part.people.tolist() == [0, 0]
     assert part.alphas is not None
     assert Image.fromarray(part.alphas[1]).getbbox() is not None
+
+
+def test_masks_are_seen_on_some_photos_of_many(wearers: Wearers, masked: Wearers) -> None:
+    part = replace(masked, alphas=None).of([7, 1, 3])
+
+    seen = seen_masks(part, Lower())
+
+    for own, whole in enumerate((7, 1, 3)):
+        assert np.array_equal(seen.alphas[seen.rows_of([own])], masked.alphas[[whole]])  # type: ignore[index]
+    assert seen.wearable.tolist() == [True, True, False]
+    faces = seen.faces([1], 112)
+    same = masked.wear(masked.faces([1], 112), [1], torch.ones(1, 3, 8, 8))
+    assert torch.equal(seen.wear(faces, [1], torch.ones(1, 3, 8, 8)), same)

@@ -1,6 +1,9 @@
 """Training against small recognizers: what it lowers, resumes, and refuses."""
 
+import tracemalloc
+import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from services.worker.masks.generators import (
     latents,
 )
 from services.worker.masks.outlines import plain
-from services.worker.masks.projector import put_on
+from services.worker.masks.projector import fit, put_on
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers, gallery, gather
 from services.worker.models.recognizers import Recognizer
@@ -238,3 +241,40 @@ def test_trained_designs_hide_better_than_plain_ones(
     assert judge.bare.rank_1.value > 0.9
     assert ours.similarity < plain_blue.similarity
     assert ours.similarity < busy.similarity
+
+
+def test_people_are_chosen_and_judged_without_holding_their_faces(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    people, photos = 80, 4
+    path = tmp_path / "frames.npy"
+    shape = (people * photos, 160, 160, 3)
+    written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    rng = np.random.default_rng(0)
+    for number in range(people * photos):
+        written[number] = rng.integers(0, 256, shape[1:], dtype=np.uint8)
+    points = FRAME_POINTS + rng.normal(0, 1, (people * photos, 5, 2))
+    names = tuple(f"{number:02d}" for number in range(people))
+    numbers = torch.arange(people).repeat_interleave(photos)
+    mapped = Wearers(np.load(path, mmap_mode="r"), fit(points), numbers, names)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        nonlocal most
+        alive.append(weakref.ref(inputs[0]))
+        most = max(most, sum(one() is not None for one in alive))
+
+    tracemalloc.start()
+    try:
+        some = mapped.of(range(8, 308)).renumbered()
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    recognizer.register_forward_pre_hook(count)
+    MaskJudge(recognizer, some).wearing(random_pattern(0))
+
+    assert held < 2**20, "their faces are 23 MB"
+    assert torch.equal(some.faces([5, 299]), mapped.faces([13, 307]))
+    assert len(alive) == 2 * 5 + 2, "the gallery once, the probes bare and masked"
+    assert most <= 2, "batches go as they came"
