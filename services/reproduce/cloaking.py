@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from services.reproduce.cloaking_figures import (
+    EXCHANGED,
     JUDGE,
     SURROGATE,
     Crowd,
@@ -29,6 +30,7 @@ from services.reproduce.portraits import (
     looked_at,
     pixelated,
     read_people,
+    unchanged,
 )
 from services.reproduce.tables import deliver
 from services.worker.faces.cloaking.config import PRESETS, CloakConfig
@@ -37,7 +39,8 @@ from services.worker.models.recognizers import Recognizer, load_checkpoint, reco
 from services.worker.models.registry import find_models
 
 SEED = 11
-CURVE = (3.0, 6.0, 8.0, 12.0, 20.0)  # eps of the trade-off, beside the presets'
+CURVE = (0.98, 0.96, 0.93, 0.9, 0.86)  # likenesses asked for
+CURVE_PEOPLE = 60
 
 
 class Bench:
@@ -56,9 +59,11 @@ class Bench:
         self.detector = FaceDetector()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def cloaked(self, config: CloakConfig, *, gallery: bool = False) -> Changed:
-        """Cloak the probes, or the gallery's photos of the same people."""
-        portraits = self.crowd.gallery if gallery else self.crowd.probes
+    def cloaked(
+        self, config: CloakConfig, *, gallery: bool = False, people: int | None = None
+    ) -> Changed:
+        """Cloak the probes, or the gallery's photos of the same people: all, or the first few."""
+        portraits = (self.crowd.gallery if gallery else self.crowd.probes)[:people]
         seed = SEED + (10_000 if gallery else 0)
         key = f"{asdict(config)} {self.hashes} {seed} {len(portraits)}"
 
@@ -69,6 +74,13 @@ class Bench:
             )
 
         return self._kept(key, make)
+
+    def traded(self, likeness: float, people: int) -> Changed:
+        """Cloak the first probes with ``high`` at another likeness; its own is made already."""
+        config = PRESETS["high"]
+        if likeness == config.likeness:
+            return self.cloaked(config).first(people)
+        return self.cloaked(replace(config, likeness=likeness), people=people)
 
     def control(self, name: str, strength: float) -> Changed:
         """Blur or pixelate the probes' faces."""
@@ -109,6 +121,9 @@ def main() -> None:
         "--on-train", action="store_true", help="people of faces/train, to choose settings by"
     )
     parser.add_argument("--presets", nargs="*", default=["low", "medium", "high", "live"])
+    parser.add_argument(
+        "--curve-people", type=int, default=CURVE_PEOPLE, help="for the trade-off, which is long"
+    )
     parser.add_argument("--out", type=Path, help="default: print the page")
     arguments = parser.parse_args()
 
@@ -135,17 +150,17 @@ def main() -> None:
     if arguments.teacher is not None:
         judges.append(Judging(load_checkpoint(arguments.teacher, "mobilefacenet"), crowd))
     lines = [judge_all(name, bench.cloaked(PRESETS[name]), judges) for name in arguments.presets]
-    curve = [
-        judge_all(f"eps {eps:g}", bench.cloaked(replace(PRESETS["medium"], eps=eps)), judges)
-        for eps in CURVE
+    few = arguments.curve_people
+    curve = [judge_all("none", unchanged(crowd.probes[:few]), judges)] + [
+        judge_all(f"{likeness:g}", bench.traded(likeness, few), judges) for likeness in CURVE
     ]
     controls = [
         judge_all(f"{name}, {strength:g} px", bench.control(name, strength), judges)
         for name, strength in (("blur", 3.0), ("blur", 8.0), ("pixelation", 8), ("pixelation", 20))
     ]
-    default = PRESETS["medium"]
-    galleries = bench.cloaked(default, gallery=True).frames[:, 1]
-    probes = bench.cloaked(default).frames[:, 1]
+    exchanged = PRESETS[EXCHANGED]
+    galleries = bench.cloaked(exchanged, gallery=True).frames[:, 1]
+    probes = bench.cloaked(exchanged).frames[:, 1]
     clean = frames_of(crowd.probes)
     both = np.concatenate([frames_of(crowd.gallery), galleries])
     exchange = {
@@ -158,8 +173,22 @@ def main() -> None:
         }
         for one in judges
     }
-    text = page(crowd, lines, curve, controls, exchange, teacher=arguments.teacher is not None)
+    text = page(crowd, lines, curve, controls, exchange, command=_command(arguments))
     deliver(text, arguments.out, say)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return what to run to write the same page."""
+    words = ["python -m services.reproduce.cloaking"]
+    if arguments.teacher is not None:
+        words.append(f"--teacher {arguments.teacher}")
+    if arguments.people is not None:
+        words.append(f"--people {arguments.people}")
+    if arguments.curve_people != CURVE_PEOPLE:
+        words.append(f"--curve-people {arguments.curve_people}")
+    if arguments.on_train:
+        words.append("--on-train")
+    return " ".join(words)
 
 
 if __name__ == "__main__":

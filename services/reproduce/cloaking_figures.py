@@ -20,6 +20,7 @@ from services.worker.training.recognition import (
 )
 
 SURROGATE, JUDGE = "face-student-112", "face-residual-112"
+EXCHANGED = "high"  # the preset whose photos are put into the gallery, too
 FALSE_ACCEPTS = (0.01, 0.001)
 
 
@@ -74,15 +75,16 @@ class Judging:
     def figures(
         self, probes: NDArray[np.uint8], gallery: NDArray[np.uint8] | None = None
     ) -> Figures:
-        """Judge probe frames against the clean gallery, or against another one."""
+        """Judge probe frames, of the first people or all, against the clean gallery or another."""
         mine = self.gallery if gallery is None else self.embed(gallery)
         extra = [] if gallery is None or len(gallery) == len(self.people) else [self.people]
         people = np.concatenate([self.people, *extra, self.gallery_people[len(self.people) :]])
         everyone = np.concatenate([mine, self.distractors])
         embeddings = self.embed(probes)
         similar, who = person_similarities(embeddings, everyone, people)
-        found = ranks(similar, who, self.people)
-        own = similar[np.arange(len(self.people)), np.searchsorted(who, self.people)]
+        probed = self.people[: len(embeddings)]
+        found = ranks(similar, who, probed)
+        own = similar[np.arange(len(probed)), np.searchsorted(who, probed)]
         return Figures(
             rank_rate(found, 1),
             rank_rate(found, 5),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -56,6 +56,28 @@ class Changed:
     psnr: NDArray[np.float64]
     seconds: float
     found_again: int
+
+    def first(self, count: int) -> "Changed":
+        """Return the first few portraits' part; the time stays that of all."""
+        return replace(
+            self,
+            frames=self.frames[:count],
+            ssim=self.ssim[:count],
+            psnr=self.psnr[:count],
+        )
+
+
+def unchanged(portraits: Sequence[Portrait]) -> Changed:
+    """Return portraits as they are, to set beside changed ones."""
+    frames = np.stack([one.frame for one in portraits])
+    count = len(portraits)
+    return Changed(
+        np.repeat(frames[:, None], len(VARIANTS), 1),
+        np.ones(count),
+        np.full(count, np.inf),
+        0.0,
+        count,
+    )
 
 
 def read_portrait(path: Path, person: str, detector: FaceDetector) -> Portrait | None:

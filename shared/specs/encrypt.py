@@ -84,6 +84,12 @@ class CloakParameters(BaseModel):
         lt=1,
         description="structural similarity (SSIM) of the face that the search aims to keep",
     )
+    color: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the change's color that is kept; 0: only brightness changes",
+    )
     branches: float | None = Field(
         default=None,
         gt=0,

@@ -10,7 +10,13 @@ import pytest
 from services.reproduce import cloaking, masks, masks_runs
 from services.reproduce.cloaking_figures import JUDGE, SURROGATE, Crowd, Judging, frames_of
 from services.reproduce.masks_page import Line, page
-from services.reproduce.portraits import blurred, looked_at, pixelated, read_people
+from services.reproduce.portraits import (
+    blurred,
+    looked_at,
+    pixelated,
+    read_people,
+    unchanged,
+)
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.evaluation import Recognized
@@ -46,6 +52,16 @@ def test_clean_probes_are_known_and_their_own_gallery_photo_always(crowd: Crowd)
     assert both.rank_1.value == 1, "the adversary has the very photo"
 
 
+def test_the_first_few_are_known_as_among_all(crowd: Crowd) -> None:
+    judge = Judging(recognizer_of(*find_models()["face-residual-112"]), crowd)
+
+    few = judge.figures(unchanged(crowd.probes).first(3).frames[:, 1])
+
+    assert few.rank_1.total == 3
+    alone = judge.embed(frames_of(crowd.probes[:3])) * judge.gallery[:3]
+    assert few.similarity == pytest.approx(float(alone.sum(1).mean()), abs=1e-4)
+
+
 def test_controls_stay_within_the_face_and_show(crowd: Crowd) -> None:
     for change in (blurred(crowd.probes, 8.0), pixelated(crowd.probes, 20)):
         for one, photo in zip(crowd.probes, change, strict=True):
@@ -65,9 +81,10 @@ def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
 ) -> None:
     quick = {name: replace(config, steps=2) for name, config in PRESETS.items()}
     monkeypatch.setattr(cloaking, "PRESETS", quick)
-    monkeypatch.setattr(cloaking, "CURVE", (4.0,))
+    monkeypatch.setattr(cloaking, "CURVE", (0.93, 0.8))
     out = tmp_path / "page.md"
     arguments = f"--data {shared_data} --on-train --people 4 --cache {tmp_path} --out {out}"
+    arguments += " --curve-people 3"
     monkeypatch.setattr(sys, "argv", ["cloaking", *arguments.split(), "--presets", "low", "high"])
 
     cloaking.main()
@@ -76,8 +93,18 @@ def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
     cloaking.main()
 
     assert out.read_text() == text
-    for part in ("## Presets", "## After it was shared", "## Controls", "## Goals", "pixelation"):
-        assert part in text
+    for part in ("Presets", "After it was shared", "What it costs to see", "Controls", "Goals"):
+        assert f"## {part}\n" in text
+    curve = text.split("## What it costs to see")[1].split("##")[0]
+    assert "on 3 of the people" in curve
+    assert [row.split(" | ")[0] for row in curve.split("\n") if row.startswith("| ")] == [
+        "| asked",
+        "| none",
+        "| 0.93",
+        "| 0.8",
+    ]
+    assert "`python -m services.reproduce.cloaking --people 4 --curve-people 3 --on-train" in text
+    assert "## Beside Fawkes" in text
     assert "cloaked probe, both in the gallery" in text
     assert "nan" not in text
 

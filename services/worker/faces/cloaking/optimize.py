@@ -122,6 +122,8 @@ class _Search:
     def change(self, number: int, grid: Tensor) -> Tensor:
         """Return the change of one frame, ``(3, 160, 160)`` in [0, 1] units."""
         whole = functional.interpolate(grid, (FRAME, FRAME), mode="bilinear", align_corners=False)
+        light = whole.mean(1, keepdim=True)
+        whole = light + self.config.color * (whole - light)
         return (whole * self.limits[number : number + 1])[0].expand(3, -1, -1)
 
     def step(self, step: int) -> float:

@@ -112,6 +112,20 @@ def test_a_small_photo_is_looked_at_in_its_own_pixels(trained: Recognizer, frame
     assert float(likeness(seen[:1], seen[1:])) > 0.87
 
 
+def test_without_color_only_brightness_changes(recognizer_of: Make, frames: Tensor) -> None:
+    recognizer = recognizer_of()
+
+    def tint(color: float) -> float:
+        (cloak,) = cloak_faces(
+            subjects(frames[:1]), [recognizer], replace(CONFIG, steps=10, color=color)
+        )
+        assert float(cloak.change.abs().max()) <= 10 + 1e-4
+        return float((cloak.change - cloak.change.mean(0)).abs().mean())
+
+    assert tint(0.0) < 1e-5
+    assert 0.1 < tint(0.3) < 0.6 * tint(1.0)
+
+
 def test_a_softened_gradient_finds_another_cloak(trained: Recognizer, frames: Tensor) -> None:
     before = list(trained.state_dict())
 
