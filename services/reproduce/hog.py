@@ -31,11 +31,15 @@ from services.worker.training.metrics import wilson
 SIZES = (100, 140, 200)
 SEED = 3
 TILE_SIDES = range(64, 129, 4)
+WIDTHS = range(52, 81, 4)  # of stretched faces: dlib's are higher than wide
 DECOYS: dict[str, Pattern] = {
     "six sprites (paper 002's state)": Sprites(),
     "60 sprites": Sprites(count=60, largest=160.0),
     "grid of free colors, cells of 8 px, from noise": ColorGrid(),
     "grid, one tile of 72 px, from the drawn face": ColorGrid(cell=2, tile=(36, 36), begin="face"),
+    "grid, one tile of 76 x 64 px, from the drawn face": ColorGrid(
+        cell=2, tile=(38, 32), begin="face"
+    ),
 }
 WORN = ColorGrid(height=96, width=96, cell=8)
 NOTHING = "nothing"
@@ -178,14 +182,17 @@ def main() -> None:
     annealer = Annealer(arguments.cache, arguments.processes, say)
     seeds = range(arguments.seeds)
     faces = arguments.data / "faces"
-    tiling = best_tiling(own_face("drawn"), TILE_SIDES)
+    tilings = [
+        best_tiling(own_face("drawn"), TILE_SIDES),
+        best_tiling(own_face("drawn"), TILE_SIDES, stretched=WIDTHS),
+    ]
     found = decoys(annealer, steps=arguments.steps, seeds=seeds)
     train = wearers(path for (path,) in drawn_people(faces / "train", arguments.train, 1))
     test = wearers(path for (path,) in drawn_people(faces / "test", arguments.judged, 1))
     rows, runs = universal(annealer, train, test, steps=arguments.worn_steps, seeds=seeds)
     people = drawn_people(faces / "test", arguments.personal, 2)
     text = page(
-        tiling,
+        tilings,
         found,
         rows,
         runs,

@@ -11,6 +11,9 @@ _OF_DECOYS = ("scales",)
 _OF_HIDE = ("sizes",)
 
 
+TileSide = Annotated[int, Field(ge=2, le=256)]
+
+
 class HogSettings(BaseModel):
     """A pattern that is annealed against dlib's HOG face detector, as in paper 002."""
 
@@ -30,11 +33,12 @@ class HogSettings(BaseModel):
     side: int = Field(default=766, ge=96, le=2048, description="of the square canvas, in pixels")
     sprites: int = Field(default=6, ge=1, le=500, description="how many, for `sprites`")
     cell: int = Field(default=8, ge=1, le=128, description="side of a cell in pixels, for `grid`")
-    tile: int | None = Field(
+    tile: TileSide | tuple[TileSide, TileSide] | None = Field(
         default=None,
-        ge=2,
-        le=256,
-        description="for `grid`: so many cells a side repeat over the canvas; default: none do",
+        description=(
+            "for `grid`: so many cells a side, or rows and columns, repeat over the canvas; "
+            "default: none do"
+        ),
     )
     begin: Literal["noise", "gray", "face"] = Field(
         default="noise", description="what a `grid` begins as"
@@ -68,11 +72,17 @@ class HogSettings(BaseModel):
             raise ValueError(f"the objective `{self.objective}` has no {changed}")
         if self.cell > self.side // 2:
             raise ValueError(f"cells of {self.cell} pixels are too large for {self.side}")
-        if self.tile is not None and self.tile > -(-self.side // self.cell):
-            raise ValueError(f"a `tile` of {self.tile} cells is larger than the canvas")
+        most = max(self.tile_shape or (0, 0))
+        if most > -(-self.side // self.cell):
+            raise ValueError(f"a `tile` of {most} cells is larger than the canvas")
         if self.objective == "decoys" and min(self.scales) * self.side < WINDOW:
             raise ValueError(f"at the smallest of `scales` the canvas is under {WINDOW} pixels")
         return self
+
+    @property
+    def tile_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of cells that repeat, if any do."""
+        return (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
 
     def _changed(self, names: tuple[str, ...]) -> str:
         """Name those that are not at their defaults: a spec that was stored holds them all."""

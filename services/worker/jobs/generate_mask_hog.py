@@ -69,9 +69,12 @@ def pattern_of(settings: HogSettings) -> Pattern:
     """Return the space of patterns that the settings describe."""
     side = settings.side
     if settings.pattern == "grid":
-        tile = None if settings.tile is None else (settings.tile, settings.tile)
         return ColorGrid(
-            height=side, width=side, cell=settings.cell, tile=tile, begin=settings.begin
+            height=side,
+            width=side,
+            cell=settings.cell,
+            tile=settings.tile_shape,
+            begin=settings.begin,
         )
     return Sprites(
         count=settings.sprites,

@@ -79,6 +79,7 @@ def test_the_page_has_every_table_and_a_second_run_anneals_nothing(
     grid = ColorGrid(height=160, width=160, cell=2, tile=(36, 36), begin="face")
     monkeypatch.setattr(hog, "DECOYS", {"two sprites": small, "a tile": grid})
     monkeypatch.setattr(hog, "TILE_SIDES", (72,))
+    monkeypatch.setattr(hog, "WIDTHS", (64, 72))
     monkeypatch.setattr(hog, "SIZES", (90, 100))
     monkeypatch.setattr(annealing, "CALIBRATION", 2)
     out = tmp_path / "page.md"
@@ -97,6 +98,8 @@ def test_the_page_has_every_table_and_a_second_run_anneals_nothing(
     for part in (
         "two sprites",
         "| paper 002: one face tiled, no search |  | 42 |",
+        "the face drawn here, tiled at 72 px, no search",
+        "**does not beat** the",
         "pattern, seed 1",
         "plain white",
         "own pattern, another photo",

@@ -75,6 +75,9 @@ GRID = {"pattern": "grid"}
         ({"hog": {**GRID, "sprites": 3}}, "pattern `grid` has no `sprites`"),
         ({"hog": {**GRID, "side": 96, "cell": 49}}, "too large for 96"),
         ({"hog": {**GRID, "side": 96, "tile": 13}}, "larger than the canvas"),
+        ({"hog": {**GRID, "side": 96, "tile": [4, 13]}}, "13 cells is larger than the canvas"),
+        ({"hog": {**GRID, "tile": [4, 1]}}, "tile"),
+        ({"hog": {**GRID, "tile": [4, 5, 6]}}, "tile"),
         ({"hog": {"sizes": [100]}}, "objective `decoys` has no `sizes`"),
         ({"hog": {**HIDE, "scales": [0.5]}, "images": [A]}, "objective `hide` has no `scales`"),
         ({"hog": {**HIDE, "sizes": [60]}, "images": [A]}, "sizes"),
@@ -95,6 +98,7 @@ def test_the_method_hog_refuses_what_it_does_not_use(wrong: dict[str, Any], said
         {},
         {"hog": {"sprites": 9, "scales": [0.5, 1.0]}, "seed": 3},
         {"hog": {**GRID, "cell": 4, "tile": 24, "begin": "face", "processes": 2}},
+        {"hog": {**GRID, "cell": 2, "tile": [38, 32]}},
         {"hog": {**HIDE, "sizes": [80, 160]}, "images": [A]},
     ],
 )

@@ -1,6 +1,6 @@
 """What needs no annealing: one face tiled, and masks of one color."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,19 +27,29 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Tiling:
-    """One face side by side: the picture, the face's side in pixels, and what dlib finds."""
+    """One face side by side: the picture, the face's side in pixels, and what dlib finds.
+
+    ``across`` is the face's width where it was stretched, and else its side.
+    """
 
     picture: Picture
     side: int
+    across: int
     detections: Detections
 
 
-def tile(face: Picture, side: int, *, height: int, width: int) -> Picture:
-    """Return a face, uint8 ``(h, w, 3)``, sized to ``side`` pixels and repeated."""
+def tile(
+    face: Picture, side: int, *, height: int, width: int, across: int | None = None
+) -> Picture:
+    """Return a face, uint8 ``(h, w, 3)``, sized to ``side`` pixels and repeated.
+
+    ``across`` is its width where that is to be another one.
+    """
+    across = across or side
     sized = np.asarray(
-        Image.fromarray(checked(face)).resize((side, side), Image.Resampling.LANCZOS)
+        Image.fromarray(checked(face)).resize((across, side), Image.Resampling.LANCZOS)
     )
-    times = (-(-height // side), -(-width // side), 1)
+    times = (-(-height // side), -(-width // across), 1)
     return np.ascontiguousarray(np.tile(sized, times)[:height, :width])
 
 
@@ -49,16 +59,23 @@ def best_tiling(
     *,
     height: int = PUBLISHED_SIDE,
     width: int = PUBLISHED_SIDE,
+    stretched: Sequence[int] | None = None,
 ) -> Tiling:
-    """Return the tiling with most faces among the sides given; the smallest side of equals."""
+    """Return the tiling with most faces among the sides given; the smallest side of equals.
+
+    With ``stretched`` every side is tried with each of these widths, not as a square.
+    """
     best: Tiling | None = None
     for side in sorted(sides):
-        if not 8 <= side <= max(height, width):
-            raise ValueError(f"a face of {side} pixels cannot be tiled on {height} x {width}")
-        picture = tile(face, side, height=height, width=width)
-        found = detect(picture)
-        if best is None or len(found) > len(best.detections):
-            best = Tiling(picture, side, found)
+        for across in sorted(stretched or (side,)):
+            if not 8 <= min(side, across) <= max(side, across) <= max(height, width):
+                raise ValueError(
+                    f"a face of {side} x {across} pixels cannot be tiled on {height} x {width}"
+                )
+            picture = tile(face, side, height=height, width=width, across=across)
+            found = detect(picture)
+            if best is None or len(found) > len(best.detections):
+                best = Tiling(picture, side, across, found)
     if best is None:
         raise ValueError("no side to tile the face at was given")
     return best

@@ -40,6 +40,18 @@ def test_the_best_side_is_the_one_where_dlib_finds_most() -> None:
     assert np.array_equal(best.picture, tile(own_face("drawn"), best.side, height=300, width=300))
 
 
+def test_a_stretched_face_is_tried_at_every_width() -> None:
+    face = own_face("drawn")
+    best = best_tiling(face, (76,), stretched=(64, 76))
+
+    sized = Image.fromarray(face).resize((best.across, 76), Image.Resampling.LANCZOS)
+    rows, columns = np.indices((766, 766))
+    assert np.array_equal(best.picture, np.asarray(sized)[rows % 76, columns % best.across])
+    square = best_tiling(face, (76,))
+    assert (best.side, best.across, square.across) == (76, 64, 76)
+    assert len(DLIB(best.picture, 0)) == len(best.detections) > len(square.detections)
+
+
 def test_the_drawn_face_beats_the_published_tiling_on_its_canvas() -> None:
     best = best_tiling(own_face("drawn"), (72, 80))
 
@@ -55,6 +67,8 @@ def test_a_tiling_that_cannot_be_is_refused() -> None:
             best_tiling(own_face("strokes"), (side,), height=300, width=300)
     with pytest.raises(ValueError, match="a picture is uint8"):
         tile(np.zeros((8, 8), dtype=np.uint8), 8, height=16, width=16)
+    with pytest.raises(ValueError, match="64 x 4 pixels"):
+        best_tiling(own_face("strokes"), (64,), stretched=(4,))
 
 
 def test_plain_masks_are_rated_beside_the_bare_face() -> None:
