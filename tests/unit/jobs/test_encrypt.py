@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.cloaking.optimize import Cloak
 from services.worker.faces.cloaking.verify import Similarities
 from services.worker.jobs import encrypt as job
@@ -59,7 +60,7 @@ def test_a_face_is_less_like_itself_and_nothing_else_changed(context_of: Any, ba
     assert face.found_again
     clean, photo = np.array(bare.convert("RGB")).astype(int), delivered(context, result)
     moved = np.abs(photo - clean)
-    assert 0 < moved.max() == face.max_change <= result.eps == 10
+    assert 0 < moved.max() == face.max_change <= result.eps == PRESETS["medium"].eps
     x, y, w, h = (
         int(v) for v in (face.region.x, face.region.y, face.region.width, face.region.height)
     )
