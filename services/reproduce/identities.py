@@ -22,14 +22,14 @@ from services.worker.attacks.criteria import Targeted, Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.faces.alignment import FRAME
+from services.worker.faces.detection import FaceDetector
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model, save_model
 from services.worker.training.bundled import LICENSE
-from services.worker.training.bundled_recognizers import load_people
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.data import LabeledImages
-from services.worker.training.identities import Identities
+from services.worker.training.identities import Identities, aligned_people
 from services.worker.training.loop import State, train
 from services.worker.training.metrics import Rate, wilson
 from services.worker.training.near_duplicates import near_duplicate_groups, picture_hash
@@ -43,7 +43,7 @@ from services.worker.training.recognition import (
 )
 
 MODEL = "people-resnet18"
-LEAST_PHOTOS = 15  # of a person who is learned
+LEAST_PHOTOS, MOST_PHOTOS = 15, 40  # of a person who is learned
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 EPS = (2.0, 4.0, 8.0)
 STEPS = 10
@@ -249,7 +249,8 @@ def page(people: People, lines: Sequence[Attacked], *, side: int, epochs: int, c
         "# People as classes: paper 003's encryption\n",
         f"Written by `{command}`; nothing was filled in by hand.\n",
         f"ResNet-18 names {len(learned.classes)} people of `faces/train` (those with "
-        f"{LEAST_PHOTOS} photos or more): {len(learned)} photos to learn from, "
+        f"{LEAST_PHOTOS} photos or more, the first {MOST_PHOTOS} of each): {len(learned)} photos "
+        "to learn from, "
         f"{len(people.validation)} to choose the epoch, {len(people.test)} others to test; "
         "near-duplicates stay on one side. "
         f"Aligned faces at {side} px, {epochs} epochs, the paper's flips, turns and zoom; from "
@@ -288,6 +289,17 @@ def _percent(rate: Rate) -> str:
     )
 
 
+def _aligned(root: Path, cache: Path, *, fewest: int, most: int) -> Identities:
+    kept = cache / f"{root.name}-{fewest}-{most}.npz"
+    if kept.is_file():
+        with np.load(kept) as stored:
+            names = tuple(str(name) for name in stored["names"])
+            return Identities(stored["frames"], stored["people"], names)
+    found = aligned_people(root, FaceDetector().detect, fewest=fewest, most=most)
+    np.savez(kept, frames=found.frames, people=found.people, names=np.array(found.names))
+    return found
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -304,10 +316,10 @@ def main() -> None:
 
     arguments.cache.mkdir(parents=True, exist_ok=True)
     faces = arguments.data / "faces"
-    known = load_people(faces / "train", arguments.cache)
+    known = _aligned(faces / "train", arguments.cache, fewest=LEAST_PHOTOS, most=MOST_PHOTOS)
     enough = np.flatnonzero(known.counts >= LEAST_PHOTOS)[: arguments.people]
     everyone = labeled(known.of(enough), arguments.side)
-    strangers = load_people(faces / "test", arguments.cache)
+    strangers = _aligned(faces / "test", arguments.cache, fewest=2, most=2)
     paired = np.flatnonzero(strangers.counts >= 2)[: arguments.people]
     people = People(*sides(everyone, SEED), strangers.of(paired))
     say(f"{len(enough)} people, {len(people.learned)} photos; {len(paired)} strangers")

@@ -51,14 +51,22 @@ def photos_of(root: Path) -> Iterator[tuple[str, Path]]:
                 yield folder.name, path
 
 
-def aligned_people(root: Path, detect: Detect) -> Identities:
+def aligned_people(
+    root: Path, detect: Detect, *, fewest: int = 1, most: int | None = None
+) -> Identities:
     """Align the main face of every photo; a photo without a face is left out.
 
-    A person is labeled by the name of the folder, never by a file's place in a list.
+    People with ``fewest`` photos or more are taken, and the first ``most`` photos of each. A person
+    is labeled by the name of the folder, never by a file's place in a list.
     """
+    rows: dict[str, list[Path]] = {}
+    for name, path in photos_of(root):
+        rows.setdefault(name, []).append(path)
     found = [
         (name, frame)
-        for name, path in photos_of(root)
+        for name, paths in rows.items()
+        if len(paths) >= fewest
+        for path in paths[:most]
         if (frame := aligned_face(read_photo(path), detect)) is not None
     ]
     names = sorted({name for name, _ in found})

@@ -133,6 +133,12 @@ def test_folders_are_people_and_photos_without_a_face_are_left_out(tmp_path: Pat
     assert found.people.tolist() == [0, 1]
     assert found.frames[:, 0, 0, 0].tolist() == [50, 10]
 
+    with_two = aligned_people(tmp_path, detect, fewest=2)
+    assert with_two.names == ("zoe",)
+    assert with_two.frames[:, 0, 0, 0].tolist() == [10]
+    first = aligned_people(tmp_path, lambda photo: detect(photo * 0), most=1)
+    assert first.people.tolist() == [0, 1]
+
 
 def imported(tmp_path: Path, data: bytes, **fields: str) -> None:
     file = tmp_path / "theirs.safetensors"
