@@ -11,8 +11,10 @@ from PIL import Image
 
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.cloaking.optimize import Cloak
+from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.cloaking.verify import Similarities
 from services.worker.jobs import encrypt as job
+from services.worker.jobs.encrypt_setting import configured
 from services.worker.jobs.encrypt_verify import ORDER, identify, least, verdict_of
 from services.worker.jobs.recognizers import can_judge, held_out
 from services.worker.models.registry import find_models
@@ -112,7 +114,7 @@ def test_verification_reads_the_delivered_bytes(
         Image.fromarray(clean).save(buffer, "PNG")
         return buffer.getvalue()
 
-    monkeypatch.setattr(job.PhotoFile, "write", corrupted)
+    monkeypatch.setattr(PhotoFile, "write", corrupted)
     result = job.run(context, spec(parameters={"eps": 32, "steps": 40, "perceptual": 0}))
 
     assert result.verdict == "unprotected"
@@ -407,6 +409,6 @@ def test_many_faces_are_searched_a_few_at_a_time(
 
 
 def test_presets_are_changed_by_what_is_given() -> None:
-    config = job.configured(spec(preset="high", parameters={"eps": 5}))
+    config = configured(spec(preset="high", parameters={"eps": 5}))
 
-    assert config == replace(job.PRESETS["high"], eps=5, steps=12)
+    assert config == replace(PRESETS["high"], eps=5, steps=12)
