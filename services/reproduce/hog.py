@@ -17,7 +17,7 @@ import numpy as np
 
 from services.reproduce.hog_page import Decoy, Personal, Run, Seen, page
 from services.reproduce.tables import deliver
-from services.worker.masks.hog.annealing import anneal
+from services.worker.masks.hog.annealing import HOT, anneal
 from services.worker.masks.hog.baseline import COLORS, best_tiling, own_face, plain_masks
 from services.worker.masks.hog.detector import Picture
 from services.worker.masks.hog.grid import ColorGrid
@@ -36,11 +36,12 @@ DECOYS: dict[str, Pattern] = {
     "six sprites (paper 002's state)": Sprites(),
     "60 sprites": Sprites(count=60, largest=160.0),
     "grid of free colors, cells of 8 px, from noise": ColorGrid(),
-    "grid, one tile of 72 px, from the drawn face": ColorGrid(cell=2, tile=(36, 36), begin="face"),
-    "grid, one tile of 76 x 64 px, from the drawn face": ColorGrid(
-        cell=2, tile=(38, 32), begin="face"
+    "grid, one tile of 68 x 64 px, from the drawn face": ColorGrid(
+        cell=2, tile=(34, 32), begin="face"
     ),
+    "grid, one tile of 64 px, from the drawn face": ColorGrid(cell=2, tile=(32, 32), begin="face"),
 }
+MILD = 0.1  # the first temperature where it begins as a face: that is bettered, not melted
 WORN = ColorGrid(height=96, width=96, cell=8)
 NOTHING = "nothing"
 
@@ -58,13 +59,16 @@ class Annealer:
 
     def run(self, problem: Problem, name: str, *, steps: int, seed: int) -> Run:
         """Anneal; ``name`` tells the objective and its photos from others."""
-        text = f"{problem.pattern!r} {name} {steps} {seed}"
+        pattern = problem.pattern
+        drawn = isinstance(pattern, ColorGrid) and pattern.begin == "face"
+        hot = MILD if drawn else HOT
+        text = f"{pattern!r} {name} {steps} {seed} {hot}"
         path = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
         if path.is_file():
             with np.load(path) as kept:
                 start, found, evaluations = kept["counts"].tolist()
                 return Run(kept["pattern"], seed, start, found, evaluations, float(kept["seconds"]))
-        done = anneal(problem, steps=steps, seed=seed, processes=self.processes)
+        done = anneal(problem, steps=steps, seed=seed, processes=self.processes, hot=hot)
         seconds = done.evaluations / done.evaluations_per_second
         run = Run(done.pattern, seed, done.start.found, done.best.found, done.evaluations, seconds)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from services.worker.masks.hog.annealing import (
     Live,
     anneal,
 )
+from services.worker.masks.hog.baseline import best_tiling, own_face
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys, Rating
 from services.worker.masks.hog.problem import Problem
@@ -109,6 +110,22 @@ def test_it_finds_faces_that_dlib_confirms() -> None:
     assert done.evaluations == 1 + 16 + 40 * 4
     assert done.evaluations_per_second > 0
     assert not done.cancelled
+
+
+def test_a_tile_packs_more_faces_than_any_tiling_of_the_face_it_begins_as() -> None:
+    side, face = 280, own_face("drawn")
+    square, stretched = (
+        best_tiling(face, range(64, 93, 4), height=side, width=side, stretched=widths)
+        for widths in (None, range(60, 81, 4))
+    )
+    tile = ColorGrid(height=side, width=side, cell=2, tile=(32, 32), begin="face")
+
+    done = anneal(Problem(tile, Decoys()), steps=120, seed=0, hot=0.1)
+
+    assert done.start.found == 0, "64 pixels are too few for the face as it is drawn"
+    found = len(dlib.get_frontal_face_detector()(done.pattern, 0))
+    assert found == done.best.found
+    assert found > len(stretched.detections) > len(square.detections)
 
 
 def test_the_result_does_not_depend_on_the_processes() -> None:
