@@ -47,6 +47,7 @@ LEAST_PHOTOS, MOST_PHOTOS = 15, 40  # of a person who is learned
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 EPS = (2.0, 4.0, 8.0)
 STEPS = 10
+SIDE, EPOCHS = 112, 25
 SEED = 7
 
 Say = Callable[[str], None]
@@ -305,8 +306,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("reproduction/identities"))
-    parser.add_argument("--side", type=int, default=112, help="of the input, in pixels")
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--side", type=int, default=SIDE, help="of the input, in pixels")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--people", type=int, help="fewer people, to try it out")
     parser.add_argument("--out", type=Path, help="default: print the page")
     arguments = parser.parse_args()
@@ -327,7 +328,14 @@ def main() -> None:
         people, arguments.cache, side=arguments.side, epochs=arguments.epochs, say=say
     )
     lines = judge(network, people, arguments.side, say)
-    command = "python -m services.reproduce.identities --out docs/results-identities.md"
+    given = {"side": SIDE, "epochs": EPOCHS, "people": None}
+    words = [
+        f" --{name} {getattr(arguments, name)}"
+        for name, usual in given.items()
+        if getattr(arguments, name) != usual
+    ]
+    command = f"python -m services.reproduce.identities{''.join(words)}"
+    command += " --out docs/results-identities.md"
     text = page(people, lines, side=arguments.side, epochs=arguments.epochs, command=command)
     deliver(text, arguments.out, say)
 

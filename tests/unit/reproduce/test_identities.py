@@ -100,4 +100,5 @@ def test_the_page_has_every_attack_and_a_second_run_does_not_train(
     assert out.read_text() == text
     assert text.count("PGD, eps") == 2 * len(identities.EPS)
     assert "2 people of `faces/train`" in text
+    assert "`python -m services.reproduce.identities --side 32 --epochs 2 --out " in text
     assert "nan" not in text
