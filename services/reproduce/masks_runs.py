@@ -92,7 +92,7 @@ class Shop:
         missing = [plan for plan in plans if not paths[plan].is_file()]
         for plan, made in zip(missing, self._make(missing), strict=True):
             part = paths[plan].with_suffix(".part.npz")
-            np.savez(part, **made)
+            np.savez(part, designs=made["designs"], seconds=made["seconds"], named=made["named"])
             part.replace(paths[plan])
             self.say(f"  trained {plan.name} in {float(made['seconds']):.0f} s")
         for plan in plans:

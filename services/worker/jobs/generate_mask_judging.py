@@ -50,11 +50,8 @@ def judge(
         for name, design in wearings.items():
             context.check()
             rank_1, accepted, similarity = _seen(spec, sides, loaded, judge, design)
-            if is_judge and name == "plain blue" and rank_1 and rank_1.rate < LEAST_RANK_1:
-                warnings.append(
-                    f"{loaded.card.id} knows {rank_1.rate:.0%} of the wearers of a plain mask, "
-                    f"under {LEAST_RANK_1:.0%}: it cannot judge designs"
-                )
+            if is_judge and name == "plain blue" and rank_1 is not None:
+                warnings += _unable(loaded.card.id, rank_1)
             rows.append(
                 MaskFigures(
                     recognizer=loaded.card.id,
@@ -67,6 +64,16 @@ def judge(
                 )
             )
     return tuple(rows), warnings
+
+
+def _unable(name: str, behind_plain: Accuracy) -> list[str]:
+    """Warn of a judge that knows too few people in a plain mask to tell what a design does."""
+    if behind_plain.rate is None or behind_plain.rate >= LEAST_RANK_1:
+        return []
+    return [
+        f"{name} knows {behind_plain.rate:.0%} of the wearers of a plain mask, "
+        f"under {LEAST_RANK_1:.0%}: it cannot judge designs"
+    ]
 
 
 def _mask_judge(loaded: LoadedRecognizer, wearers: Wearers) -> MaskJudge | None:
