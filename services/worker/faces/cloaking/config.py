@@ -62,8 +62,8 @@ _CARRIES_OVER = CloakConfig(cell=5.0, smooth=0.5, perceptual=0.8, branches=0.5)
 PRESETS: Mapping[str, CloakConfig] = MappingProxyType(
     {
         "low": replace(_CARRIES_OVER, eps=20, steps=60, likeness=0.96, color=0.7),
-        "medium": replace(_CARRIES_OVER, eps=28, steps=80, likeness=0.945),
-        "high": replace(_CARRIES_OVER, eps=32, steps=100, likeness=0.93),
+        "medium": replace(_CARRIES_OVER, eps=28, steps=70, likeness=0.945),
+        "high": replace(_CARRIES_OVER, eps=40, steps=80, cell=5.5, likeness=0.922),
         "live": replace(
             _CARRIES_OVER, eps=32, steps=10, cell=6.0, momentum=0.8, strength=0.5, likeness=0.92
         ),
