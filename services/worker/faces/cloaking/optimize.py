@@ -9,17 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.worker.faces.alignment import FRAME, MARGIN
-from services.worker.faces.cloaking.changes import blur, jpeg, move, random_maps
+from services.worker.faces.cloaking.changes import blur
 from services.worker.faces.cloaking.config import CloakConfig
+from services.worker.faces.cloaking.copies import SMALLEST_COPY, as_shared
 from services.worker.faces.cloaking.visibility import likeness, visibility
 from services.worker.models.quickened import quickened
 from services.worker.models.recognizers import Recognizer
 from services.worker.models.softened import soften
 
 RECENT = 0.8  # share of the earlier similarities in their running mean
-SMALLEST_COPY = 16  # side in pixels of the smallest copy that JPEG is simulated on
 SPOILED = 20.0  # what a likeness lost beyond the one asked for weighs beside a similarity
-JPEG_REACH = 2.5  # photo pixels a frame pixel; over it JPEG's blocks are finer than the frame
 
 ENLARGED = 0.8  # photo pixels a frame pixel; under it the frame shows a face notably enlarged
 
@@ -137,7 +136,13 @@ class _Search:
                     for number, grid in zip(self.active, grids, strict=True)
                 ]
             )
-            seen = self._as_shared(changed, step)
+            seen = as_shared(
+                changed,
+                [self.subjects[number].scale for number in self.active],
+                [self.generators[number] for number in self.active],
+                self.config.strength,
+                step,
+            )
             similarities, losses = self._judged(seen)
             losses = losses + self._spoiled(changed)
             total += similarities.detach() / self.config.samples
@@ -200,46 +205,6 @@ class _Search:
                 pair = functional.interpolate(pair, (side, side), mode="bilinear", antialias=True)
             rows.append(likeness(pair[:1], pair[1:])[0])
         return SPOILED * (asked - torch.stack(rows)).clamp(min=0)
-
-    def _as_shared(self, changed: Tensor, step: int) -> Tensor:
-        """Return the faces as others may get them: coded, blurred, cropped a little off."""
-        strength = self.config.strength
-        if strength == 0:
-            return changed
-        generators = [self.generators[number] for number in self.active]
-        kind = step % 3
-        if kind == 1:
-            changed = torch.stack(
-                [
-                    self._coded(face, self.subjects[number].scale, generator)
-                    for face, number, generator in zip(
-                        changed, self.active, generators, strict=True
-                    )
-                ]
-            )
-        elif kind == 2:
-            sigmas = [
-                float(torch.rand(1, generator=generator))
-                * 1.2
-                * strength
-                / max(0.5, self.subjects[number].scale)
-                for number, generator in zip(self.active, generators, strict=True)
-            ]
-            changed = blur(changed, sigmas)
-        return move(changed, random_maps(generators, strength).to(changed))
-
-    def _coded(self, face: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-        quality = int(torch.randint(60, 96, (1,), generator=generator))
-        if scale > JPEG_REACH:
-            return face
-        side = max(SMALLEST_COPY, round(FRAME * scale))
-        copy = face[None]
-        if side != FRAME:
-            copy = functional.interpolate(copy, (side, side), mode="bilinear", antialias=True)
-        copy = jpeg(copy, quality)
-        if side != FRAME:
-            copy = functional.interpolate(copy, (FRAME, FRAME), mode="bilinear", antialias=True)
-        return copy[0]
 
     def cloaks(self) -> list[Cloak]:
         return [
