@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from services.worker.jobs import generate_mask_hog
 from services.worker.jobs.generate_mask_judging import judge
+from services.worker.jobs.generate_mask_live import LiveDesigns
 from services.worker.jobs.generate_mask_people import Sides, one_person, read_wearers
 from services.worker.jobs.generate_mask_pictures import curves, sheet, worn
 from services.worker.jobs.provenance import device_name, versions
@@ -154,6 +155,7 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         [one.recognizer for one in roles.surrogates],
         config,
         progress=progress,
+        watch=LiveDesigns(context, spec.seed),
         check_cancel=context.check,
         save=save,
         resume=resume,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.worker.masks.designs import draw
 from services.worker.masks.generators import Architecture, build_generator, conditioned, latents
 from services.worker.masks.outlines import Shape, plain
 from services.worker.masks.projector import random_wearing
@@ -90,6 +91,14 @@ class MaskRun:
     heads: list[nn.Module] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Live:
+    """A run after an epoch; ``draw`` makes designs ``(N, 3, 128, 128)`` of a number and a seed."""
+
+    epoch: MaskEpoch
+    draw: Callable[[int, int], Tensor]
+
+
 State = dict[str, Any]
 Save = Callable[[State], None]
 Progress = Callable[[MaskEpoch, int], None]
@@ -101,6 +110,7 @@ def train_masks(
     config: MaskConfig,
     *,
     progress: Progress | None = None,
+    watch: Callable[[Live], None] | None = None,
     check_cancel: Callable[[], None] | None = None,
     save: Save | None = None,
     resume: State | None = None,
@@ -125,6 +135,8 @@ def train_masks(
         run.one_epoch(check_cancel)
         if progress is not None:
             progress(run.history[-1], config.epochs)
+        if watch is not None:
+            watch(Live(run.history[-1], run.drawn))
         if save is not None:
             save(run.state())
     heads: list[nn.Module] = [head.eval() for head in run.heads]
@@ -246,6 +258,11 @@ class _Run:
             drawn = latents(min(self.config.drawn, len(people)), generator).to(self.device)
         designs: Tensor = self.generator(drawn)
         return designs
+
+    def drawn(self, count: int, seed: int) -> Tensor:
+        """Draw designs as the generator is now; conditional ones for one wearer after the other."""
+        known = self.galleries[0] if self.config.conditional else None
+        return draw(self.generator, count, seed=seed, embeddings=known).shown
 
     def _judged(self, worn: Tensor, people: Tensor) -> tuple[float, Tensor]:
         """Return the mean similarity of the wearers to themselves, and the generator's loss."""

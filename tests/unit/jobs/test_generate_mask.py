@@ -1,5 +1,6 @@
 """The job ``generate-mask``, on real faces and the recognizers that ship."""
 
+import base64
 import hashlib
 import io
 from pathlib import Path
@@ -10,7 +11,11 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from services.worker.jobs import generate_mask as job
-from services.worker.jobs import generate_mask_judging, generate_mask_people
+from services.worker.jobs import (
+    generate_mask_judging,
+    generate_mask_live,
+    generate_mask_people,
+)
 from services.worker.training.packs import PackedDataset, pack_folder, write_pack
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
@@ -64,6 +69,31 @@ def test_a_personal_design_is_delivered_printable_and_judged(me: Any) -> None:
     assert {result.sheet, result.worn, result.curves} <= set(me.artifacts)
     assert result.tested == "digital, not physically tested"
     assert any("no recognizer was held out" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_designs_are_shown_while_they_are_learned(
+    me: Any, monkeypatch: pytest.MonkeyPatch, conditional: bool
+) -> None:
+    monkeypatch.setattr(generate_mask_live, "SHOW_SECONDS", 0.0)
+    monkeypatch.setattr(generate_mask_live, "SHOW_SHARE", 0.0)
+    wanted = spec(**mine(6), conditional=conditional, seed=4)
+    job.run(me, wanted)
+    watched = me.artifacts["design-0.png"]
+
+    shown = [data for kind, data in me.events if kind == "designs"]
+    assert [data["epoch"] for data in shown] == [1, 2, 3, 4]
+    pictures = []
+    for data in shown:
+        jpeg = base64.b64decode(data["picture"].removeprefix("data:image/jpeg;base64,"))
+        assert len(jpeg) < 20_000
+        pictures.append(np.array(Image.open(io.BytesIO(jpeg)), dtype=int))
+        assert pictures[-1].shape == (192, 192, 3)
+    assert np.abs(pictures[0] - pictures[-1]).max() > 8, "they change as it learns"
+    monkeypatch.setattr(generate_mask_live, "SHOW_SECONDS", 1e9)
+    job.run(me, wanted)
+    assert me.artifacts["design-0.png"] == watched, "to be watched changes nothing"
+    assert len(me.events) == 4
 
 
 def test_same_seed_same_designs_and_another_seed_others(me: Any) -> None:

@@ -30,6 +30,12 @@ def recognizer() -> Recognizer:
     return tiny()
 
 
+@pytest.fixture
+def another() -> Recognizer:
+    """A recognizer of other weights."""
+    return tiny(1)
+
+
 @pytest.fixture(scope="session")
 def wearers() -> Wearers:
     """Six people of three photos each: parts of a picture, each moved and lit a little."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from services.worker.faces.alignment import FRAME_POINTS
+from services.worker.masks import training
 from services.worker.masks.evaluation import MaskJudge, named_right, random_pattern
 from services.worker.masks.generators import (
     ConvolutionalGenerator,
@@ -44,6 +45,59 @@ def test_wearers_become_less_like_themselves(
     assert len(run.history) == 15
     assert run.history[-1].similarity < run.history[0].similarity - 0.02
     assert run.seconds > 0
+
+
+def test_every_recognizer_of_an_ensemble_is_moved_away_from(
+    recognizer: Recognizer, another: Recognizer, wearers: Wearers
+) -> None:
+    both = [recognizer, another]
+
+    run = train_masks(wearers, both, replace(CONFIG, epochs=25))
+
+    with torch.no_grad():
+        designs = run.generator(latents(6, torch.Generator().manual_seed(0)))
+        before = build_generator("convolutional", seed=0)(latents(6, torch.Generator()))
+        for one in both:
+            known = gallery(wearers, one)[wearers.people]
+            similar = [
+                float((one.of_frames(put_on(faces, worn, wearers.fits)) * known).sum(1).mean())
+                for faces in [wearers.faces(range(18), 112)]
+                for worn in (before.repeat(3, 1, 1, 1), designs.repeat(3, 1, 1, 1))
+            ]
+            assert similar[1] < similar[0] - 0.02
+
+
+def test_people_are_embedded_once_however_long_it_trains(
+    recognizer: Recognizer, wearers: Wearers
+) -> None:
+    calls = 0
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        nonlocal calls
+        calls += 1
+
+    recognizer.register_forward_pre_hook(count)
+    counts = []
+    for epochs in (1, 4):
+        calls = 0
+        train_masks(wearers, [recognizer], replace(CONFIG, epochs=epochs))
+        counts.append(calls)
+
+    assert counts[0] == 2, "the gallery, and one batch of six people"
+    assert counts[1] - counts[0] == 3
+
+
+def test_a_discriminator_pays_for_its_weights(
+    recognizer: Recognizer, wearers: Wearers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, experiment="0", epochs=1)
+    losses = []
+    for weight in (training.L1, 0.0):
+        monkeypatch.setattr(training, "L1", weight)
+        losses.append(train_masks(wearers, [recognizer], config).history[0].discriminator_loss)
+
+    start = gallery(wearers, recognizer)
+    assert losses[0] - losses[1] == pytest.approx(0.01 * float(start.abs().mean()), rel=1e-2)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("experiment", ["0", "1", "2", "3"])
