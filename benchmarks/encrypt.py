@@ -91,9 +91,14 @@ def stream(client: httpx.Client, clients: int, known: str) -> dict[str, Any]:
         "faces": len(similar),
         "named rightly before": sum(one["named_before"]["name"] == "Eileen" for one in surrogate),
         "named rightly after": sum(one["named_after"]["name"] == "Eileen" for one in surrogate),
-        "probability before": round(
-            float(np.mean([one["named_before"]["probability"] for one in surrogate])), 3
-        ),
+        "each frame: named, probability, before and after": [
+            [
+                one[when][what]
+                for when in ("named_before", "named_after")
+                for what in ("name", "probability")
+            ]
+            for one in surrogate
+        ],
         "similarity after": round(float(np.mean([one["after"] for one in surrogate])), 3),
     }
 

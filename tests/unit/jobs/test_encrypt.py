@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from services.worker.jobs.recognizers import can_judge, held_out
 from services.worker.models.registry import find_models
 from shared.images import ImageLimits, sanitize
 from shared.problems import Problem
-from shared.results.encrypt import EncryptResult
+from shared.results.encrypt import EncryptedFace, EncryptResult
 from shared.specs.encrypt import EncryptSpec
 
 STUDENT, RESIDUAL = "face-student-112", "face-residual-112"
@@ -172,12 +173,51 @@ def test_many_faces_of_one_photo_and_chosen_ones(context_of: Any, four_people: A
 
     (face,) = chosen.images[0].faces
     assert face.box == everyone.images[0].faces[1].box
-    photo, clean = delivered(context, chosen), np.array(four_people.convert("RGB"))
-    x0, y0 = int(boxes[0]["x"]), int(boxes[0]["y"])
-    other = slice(y0 + 5, y0 + 15), slice(x0 + 5, x0 + 15)
+    moved = (delivered(context, chosen) != np.array(four_people.convert("RGB"))).any(2)
+    assert moved.any()
+    assert not outside(moved, face).any()
+
+
+def outside(moved: np.ndarray[Any, Any], face: EncryptedFace) -> np.ndarray[Any, Any]:
+    """Return where a photo changed outside of a face's region."""
     region = face.region
-    apart = x0 + 15 < region.x or x0 + 5 > region.x + region.width
-    assert not apart or np.array_equal(photo[other], clean[other])
+    x, y, w, h = (int(v) for v in (region.x, region.y, region.width, region.height))
+    moved = moved.copy()
+    moved[y : y + h, x : x + w] = False
+    return moved
+
+
+def _turned(photo: Image.Image) -> Image.Image:
+    return photo.rotate(25, Image.Resampling.BICUBIC, expand=True, fillcolor=(90, 90, 90))
+
+
+def _small(photo: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", (300, 260), (90, 90, 90))
+    canvas.paste(photo.resize((photo.width * 200 // photo.height, 200)), (30, 40))
+    return canvas
+
+
+def _cut(photo: Image.Image) -> Image.Image:
+    """The face of the astronaut reaches the upper and the left edge, and beyond."""
+    return photo.crop((185, 75, 512, 512))
+
+
+@pytest.mark.parametrize("change", [_turned, _small, _cut])
+def test_turned_small_and_cut_faces_are_cloaked_where_they_are(
+    context_of: Any, bare: Any, change: Callable[[Image.Image], Image.Image]
+) -> None:
+    photo = change(bare.convert("RGB"))
+    context = context_of(photo)
+
+    result = job.run(context, spec(recognizers=[RESIDUAL], judges=[]))
+
+    (face,) = result.images[0].faces
+    (similar,) = face.similarities
+    assert similar.after < similar.before - 0.3
+    assert face.found_again
+    moved = (delivered(context, result) != np.array(photo)).any(2)
+    assert moved.any()
+    assert not outside(moved, face).any()
 
 
 def test_a_box_where_no_face_was_found_is_cloaked_all_the_same(context_of: Any, bare: Any) -> None:
