@@ -281,7 +281,7 @@ def test_frames_and_alphas_are_equally_many(masked: Wearers) -> None:
     assert part.names == ("person 1",)
     assert part.people.tolist() == [0, 0]
     assert part.alphas is not None
-    assert Image.fromarray(part.alphas[1]).getbbox() is not None
+    assert Image.fromarray(part.alphas[part.rows_of([1])[0]]).getbbox() is not None
 
 
 def test_masks_are_seen_on_some_photos_of_many(wearers: Wearers, masked: Wearers) -> None:

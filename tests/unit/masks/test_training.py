@@ -258,7 +258,7 @@ def test_a_cancel_ends_it_and_nobody_is_refused(recognizer: Recognizer, wearers:
     with pytest.raises(ValueError, match="recognizer"):
         train_masks(wearers, [], CONFIG)
     alone = wearers.of([0, 1, 2])
-    one = Wearers(alone.frames, alone.fits, alone.people, alone.names[:1])
+    one = replace(alone, names=alone.names[:1])
     with pytest.raises(ValueError, match="at least two"):
         train_masks(one, [recognizer], replace(CONFIG, experiment="1"))
     with pytest.raises(ValueError, match="no face"):
