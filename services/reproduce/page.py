@@ -42,10 +42,11 @@ How right the models are on all of `mask_classification/test`, and across source
 [models.md](models.md), by `python -m services.worker.training.judge`.
 
 Further pages, each written by one command: [recognizers.md](recognizers.md), how well the shipped
-recognizers know people; [results-hog.md](results-hog.md), patterns against HOG detectors, beside
-paper 002. `python -m services.reproduce.cloaking` measures how well `encrypt` protects,
-`services.reproduce.identities` paper 003's own form of it, `services.reproduce.masks` what mask
-designs do, beside paper 004: each takes its `--out`, and twenty minutes or so on two cores.
+recognizers know people; [results-encrypt.md](results-encrypt.md), how well `encrypt` protects, and
+[results-identities.md](results-identities.md), paper 003's own form of it;
+[results-hog.md](results-hog.md), patterns against HOG detectors, beside paper 002.
+`python -m services.reproduce.masks --out docs/results-masks.md` measures what mask designs do,
+beside paper 004, in half an hour on two cores.
 """
 
 _FIGURES = """## Paper 001: FGSM and PGD
