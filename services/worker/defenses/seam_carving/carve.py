@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from services.worker.defenses.seam_carving.energies import COUNT_GAINS, WINDOW_TERMS
-from services.worker.defenses.seam_carving.kernels import (
-    find_seams,
-    insert_seams,
-    mark_seams,
-    remove_seams,
-)
+from services.worker.defenses.seam_carving.finding import find_seams
+from services.worker.defenses.seam_carving.following import add_leaders
+from services.worker.defenses.seam_carving.kernels import insert_seams, mark_seams, remove_seams
 from services.worker.defenses.seam_carving.layout import (
     ENTROPY,
     FORWARD,
@@ -58,6 +55,7 @@ class _State:
     weights: NDArray[np.uint16]  # (N, H, W), or (0, H, W) without weights
     sources: NDArray[np.int32]  # (N, H, W)
     marks: NDArray[np.int32]  # (N, pixels of the input)
+    leaders: NDArray[np.int32]  # (N,), see ``find_seams``
 
 
 def carve(
@@ -124,13 +122,18 @@ def _carve_chunk(
     mode: int,
     order: Order,
 ) -> Carved:
-    count, rows, columns = color.shape[:3]
+    asked, rows, columns = color.shape[:3]
+    leaders = np.full(asked, -1, dtype=np.int32)
+    if mode == ENTROPY and len(weights) == 0:
+        color, leaders = add_leaders(color)
+    count = len(color)
     pixels = np.arange(rows * columns, dtype=np.int32).reshape(1, rows, columns)
     state = _State(
         images=color,
         weights=weights,
         sources=np.repeat(pixels, count, axis=0),
         marks=np.zeros((count, rows * columns), dtype=np.int32),
+        leaders=leaders,
     )
     if order == "width_first":
         state = _resize_width(state, width, mode, sign=1)
@@ -139,9 +142,9 @@ def _carve_chunk(
         state = _turn(_resize_width(_turn(state), height, mode, sign=-1))
         state = _resize_width(state, width, mode, sign=1)
     return Carved(
-        images=np.ascontiguousarray(state.images),
-        sources=np.ascontiguousarray(state.sources),
-        seams=state.marks.reshape(count, rows, columns),
+        images=np.ascontiguousarray(state.images[:asked]),
+        sources=np.ascontiguousarray(state.sources[:asked]),
+        seams=state.marks[:asked].reshape(asked, rows, columns),
     )
 
 
@@ -161,7 +164,7 @@ def _resize_width(state: _State, width: int, mode: int, *, sign: int) -> _State:
         # The gray of the strided array: BLAS may round the last bit otherwise.
         gray = np.ascontiguousarray(_to_gray(state.images))
         weighted = len(weights) > 0
-        find_seams(gray, weights, mode, seams, COUNT_GAINS, WINDOW_TERMS)
+        find_seams(gray, weights, state.leaders, mode, seams, COUNT_GAINS, WINDOW_TERMS)
         mark_seams(sources, seams, done + 1, sign, state.marks)
         shape = (number, rows, columns + change)
         state = _State(
@@ -169,6 +172,7 @@ def _resize_width(state: _State, width: int, mode: int, *, sign: int) -> _State:
             weights=np.empty(shape if weighted else (0, *shape[1:]), dtype=np.uint16),
             sources=np.empty(shape, dtype=np.int32),
             marks=state.marks,
+            leaders=state.leaders,
         )
         apply(images, weights, sources, seams, state.images, state.weights, state.sources)
         done += count
@@ -182,6 +186,7 @@ def _turn(state: _State) -> _State:
         weights=state.weights.transpose(0, 2, 1),
         sources=state.sources.transpose(0, 2, 1),
         marks=state.marks,
+        leaders=state.leaders,
     )
 
 

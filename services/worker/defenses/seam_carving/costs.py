@@ -33,7 +33,8 @@ def _sum_narrow(above: Energies, energy: Energies, out: Energies) -> None:
 
 
 @kernel
-def _sum_wide(above: Integers, energy: Energies, out: Integers) -> None:
+def add_row(above: Integers, energy: Energies, out: Integers) -> None:
+    """Add a row in 32 bits; ``above`` begins one cell to the left of the others."""
     for j in range(index(out.size)):
         best = above[j]
         middle = above[j + index(1)]
@@ -113,11 +114,21 @@ def accumulate_narrow(
 
 @kernel
 def accumulate_wide(
-    gray: Bytes, energy: Energies, costs: Integers, mode: int, height: int, width: int, stride: int
+    gray: Bytes,
+    energy: Energies,
+    costs: Integers,
+    mode: int,
+    height: int,
+    width: int,
+    stride: int,
+    first: int = 0,
 ) -> None:
-    """Fill ``costs`` as ``accumulate_narrow`` does, in 32 bits and without an upper end."""
+    """Fill ``costs`` as ``accumulate_narrow`` does, in 32 bits and without an upper end.
+
+    The rows above ``first`` stay as they are.
+    """
     size = (width + MARGIN - 1) // MARGIN * MARGIN
-    for row in range(height):
+    for row in range(first, height):
         here = row * stride + MARGIN
         out = costs[here : here + size]
         costs[here + size] = FAR
@@ -137,7 +148,7 @@ def accumulate_wide(
                 out,
             )
         else:
-            _sum_wide(above, energy[here : here + size], out)
+            add_row(above, energy[here : here + size], out)
 
 
 @kernel

@@ -110,8 +110,12 @@ def _entropy(
     histogram: Bytes,
     count_gains: Counts,
     window_terms: Counts,
+    sums: Integers,
 ) -> None:
-    """Write the entropy energy of the columns ``first..last`` of a row, by a sliding histogram."""
+    """Write the entropy energy of the columns ``first..last`` of a row, by a sliding histogram.
+
+    ``sums``, unless empty, receives the windows' sums of n_i log2 n_i.
+    """
     one, below = index(1), index(stride)
     top = max(row - ENTROPY_REACH, 0)
     lines = min(row + ENTROPY_REACH, height - 1) - top + 1
@@ -142,9 +146,17 @@ def _entropy(
             total -= lines
         center = column - ENTROPY_REACH
         if center >= first:
-            mean = np.uint32(terms) // np.uint32(total)
-            bits = window_terms[index(total)] - np.int64(mean)
-            energy[row * stride + MARGIN + center] = np.uint16(bits * ENTROPY_UNIT // _FRACTION)
+            energy[row * stride + MARGIN + center] = _energy_of(terms, total, window_terms)
+            if sums.size:
+                sums[row * stride + MARGIN + center] = terms
+
+
+@kernel
+def _energy_of(terms: Integer, total: Integer, window_terms: Counts) -> np.uint16:
+    """Return a window's entropy, of its sum of n_i log2 n_i and its number of cells."""
+    mean = np.uint32(terms) // np.uint32(total)
+    bits = window_terms[index(total)] - np.int64(mean)
+    return np.uint16(bits * ENTROPY_UNIT // _FRACTION)
 
 
 @kernel
@@ -167,9 +179,11 @@ def fill(
     stride: int,
     count_gains: Counts,
     window_terms: Counts,
+    sums: Integers,
 ) -> None:
     """Write the energies of a whole image; ``weights``, unless empty, are added.
 
+    ``sums``, unless empty, receives of an entropy what ``change_cell`` needs.
     Forward energy is read off the gray values themselves: its cells hold the weights alone.
     """
     last = width - 1
@@ -190,6 +204,7 @@ def fill(
                 histogram,
                 count_gains,
                 window_terms,
+                sums,
             )
         else:
             energy[row * stride + MARGIN : row * stride + MARGIN + width] = 0
@@ -209,6 +224,7 @@ def renew(
     stride: int,
     count_gains: Counts,
     window_terms: Counts,
+    sums: Integers,
 ) -> None:
     """Bring the energies up to date after ``seam`` was taken out of a ``width`` one larger.
 
@@ -240,6 +256,65 @@ def renew(
                 histogram,
                 count_gains,
                 window_terms,
+                sums,
             )
         if weights.size:
             _add_weights(energy, weights, row, first, last, stride)
+
+
+@kernel
+def change_cell(
+    gray: Bytes,
+    energy: Energies,
+    sums: Integers,
+    row: int,
+    column: int,
+    value: int,
+    height: int,
+    width: int,
+    stride: int,
+    count_gains: Counts,
+    window_terms: Counts,
+) -> None:
+    """Write a gray value and bring the entropies and ``sums`` of the windows around it up to date.
+
+    Only the old and the new value change their counts there: those alone are counted.
+    """
+    cell = row * stride + MARGIN + column
+    before, after = gray[cell], np.uint8(value)
+    left, right = max(column - 2 * ENTROPY_REACH, 0), min(column + 2 * ENTROPY_REACH, width - 1)
+    first, last = max(column - ENTROPY_REACH, 0), min(column + ENTROPY_REACH, width - 1)
+    lanes = right - left + 1
+    # In a window's rows of each column: how often the old value, and 2**16 times the new one.
+    counts = np.zeros(4 * ENTROPY_REACH + 1, dtype=np.int32)
+    top = max(row - 2 * ENTROPY_REACH, 0)
+    bottom = top - 1
+    for near in range(max(row - ENTROPY_REACH, 0), min(row + ENTROPY_REACH, height - 1) + 1):
+        while bottom < min(near + ENTROPY_REACH, height - 1):
+            bottom += 1
+            start = index(bottom * stride + MARGIN + left)
+            for lane in range(index(lanes)):
+                met = gray[start + lane]
+                counts[lane] += np.int32(met == before) + (np.int32(met == after) << 16)
+        while top < near - ENTROPY_REACH:
+            start = index(top * stride + MARGIN + left)
+            for lane in range(index(lanes)):
+                met = gray[start + lane]
+                counts[lane] -= np.int32(met == before) + (np.int32(met == after) << 16)
+            top += 1
+        lines = bottom - top + 1
+        low, high = max(first - ENTROPY_REACH, 0), max(first - ENTROPY_REACH, 0) - 1
+        both = 0
+        for center in range(first, last + 1):
+            while high < min(center + ENTROPY_REACH, width - 1):
+                high += 1
+                both += counts[index(high - left)]
+            while low < center - ENTROPY_REACH:
+                both -= counts[index(low - left)]
+                low += 1
+            here = index(near * stride + MARGIN + center)
+            terms = np.int64(sums[here])
+            terms += count_gains[index(both >> 16)] - count_gains[index((both & 0xFFFF) - 1)]
+            sums[here] = terms
+            energy[here] = _energy_of(terms, lines * (high - low + 1), window_terms)
+    gray[cell] = after

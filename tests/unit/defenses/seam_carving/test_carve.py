@@ -11,7 +11,7 @@ from scipy.ndimage import sobel
 from skimage.filters.rank import entropy as local_entropy
 from skimage.morphology import footprint_rectangle
 
-from services.worker.defenses.seam_carving import Energy, carve, draw_seams, protect
+from services.worker.defenses.seam_carving import Energy, Order, carve, draw_seams, protect
 from services.worker.defenses.seam_carving.energies import COUNT_GAINS, WINDOW_TERMS, fill
 from services.worker.defenses.seam_carving.layout import ENTROPY, MARGIN, lay_out, row_stride
 
@@ -160,7 +160,8 @@ def test_entropy_is_that_of_scikit_image() -> None:
     cells, energy = np.zeros(30 * stride, np.uint8), np.zeros(30 * stride, np.uint16)
     lay_out(gray, cells, stride)
     nothing = np.empty(0, np.uint16)
-    fill(cells, energy, nothing, ENTROPY, 30, 41, stride, COUNT_GAINS, WINDOW_TERMS)
+    no_sums = np.empty(0, np.int32)
+    fill(cells, energy, nothing, ENTROPY, 30, 41, stride, COUNT_GAINS, WINDOW_TERMS, no_sums)
     ours = energy.reshape(30, stride)[:, MARGIN : MARGIN + 41] / 4096
     theirs = local_entropy(gray, footprint_rectangle((9, 9)))
     np.testing.assert_allclose(ours, theirs, atol=1.01 / 4096)
@@ -183,6 +184,48 @@ def test_threads_and_batches_do_not_change_the_result() -> None:
     for number, image in enumerate(images):
         alone = carve(image[None], height=20, width=20)
         np.testing.assert_array_equal(alone.images[0], together.images[number])
+        np.testing.assert_array_equal(alone.seams[0], together.seams[number])
+
+
+def nearly_alike(seed: int, count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return copies of one picture with one to ten pixels changed, many of them at the border."""
+    random = np.random.default_rng(seed)
+    slope = np.add.outer(np.arange(height) * 3, np.arange(width) * 2)[..., None]
+    base = (slope + random.integers(0, 12, (height, width, 3))).astype(np.uint8)
+    images = np.repeat(base[None], count, axis=0)
+    for image in images:
+        for _ in range(random.integers(1, 11)):
+            row = random.choice([0, height - 1, random.integers(height)])
+            column = random.choice([0, width - 1, random.integers(width)])
+            image[row, column] = random.integers(0, 256, 3)
+    return images
+
+
+@pytest.mark.parametrize("energy", ["entropy", "gradient"])
+@pytest.mark.parametrize("target", [(20, 19), (37, 44), (1, 1)])
+@pytest.mark.parametrize("order", ["width_first", "height_first"])
+def test_candidates_of_an_attack_are_carved_as_each_is_alone(
+    energy: Energy, target: tuple[int, int], order: Order
+) -> None:
+    first, second = nearly_alike(1, 16, 30, 33), nearly_alike(2, 12, 30, 33)
+    batch = np.concatenate([first, noise(3, 2, 30, 33, 3), second])
+    together = carve(batch, height=target[0], width=target[1], energy=energy, order=order)
+    for number, image in enumerate(batch):
+        alone = carve(image[None], height=target[0], width=target[1], energy=energy, order=order)
+        np.testing.assert_array_equal(alone.images[0], together.images[number])
+        np.testing.assert_array_equal(alone.sources[0], together.sources[number])
+        np.testing.assert_array_equal(alone.seams[0], together.seams[number])
+
+
+@pytest.mark.parametrize("levels", [2, 3, 256])
+def test_candidates_that_tie_are_carved_as_each_is_alone(levels: int) -> None:
+    base = noise(levels, 14, 17, levels=levels)
+    batch = np.repeat(base[None], 120, axis=0)
+    for number in range(120):
+        batch[number, number % 14, number % 17] ^= 255
+    together = carve(batch, height=8, width=9, energy="entropy")
+    for number, image in enumerate(batch):
+        alone = carve(image[None], height=8, width=9, energy="entropy")
         np.testing.assert_array_equal(alone.seams[0], together.seams[number])
 
 
