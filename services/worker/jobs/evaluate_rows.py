@@ -40,7 +40,7 @@ def _row(job: Work, plan: RowPlan) -> Row:
     batches: list[AttackBatch] = []
     parts: list[Tensors] = []
     for numbers in job.parts(plan):
-        name = f"{plan.key}/{numbers.start}"
+        name = job.piece(plan.key, numbers)
         if name not in job.ledger:
             job.ledger.put(name, *_attack_part(job, plan, data, numbers))
         tensors, values = job.ledger.get(name)
@@ -132,7 +132,7 @@ def _attack_part(
         tensors["scores.clean"] = detector.scores(loaded, chosen.images, check=check)
         tensors["scores.attacked"] = detector.scores(loaded, adversarial(batch), check=check)
     if plan.beside is not None:
-        undefended = unpack_batch(*job.ledger.get(f"{plan.beside}/{start}"))
+        undefended = unpack_batch(*job.ledger.get(job.piece(plan.beside, numbers)))
         moved = transfer(
             plan.setting, undefended, chosen.labels, seed=seed, first=start, check_cancel=check
         )
@@ -169,7 +169,7 @@ def judge_detector(job: Work, rows: list[Row]) -> tuple[tuple[DetectorRow, ...],
         if not job.detects(plan):
             continue
         data = job.pictures(plan)
-        parts = [job.ledger.get(f"{plan.key}/{part.start}")[0] for part in job.parts(plan)]
+        parts = [job.ledger.get(job.piece(plan.key, part))[0] for part in job.parts(plan)]
         clean, attacked = (
             torch.cat([part[f"scores.{kind}"] for part in parts]).numpy()
             for kind in ("clean", "attacked")

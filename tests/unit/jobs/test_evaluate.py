@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -291,6 +292,47 @@ def test_says_first_how_long_it_will_take(context: Any) -> None:
     numbers = [done for done, _, _ in context.reports]
     assert numbers == sorted(numbers)
     assert numbers[-1] < total
+
+
+def test_carving_from_256_pixels_says_its_time_first_and_goes_on_after_a_stop(
+    context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,100 queries of 256 px each are announced; a few of them are made."""
+    wanted = spec(
+        data={"dataset": ID, "sample": 16},
+        attacks=[{"name": "de", "population": 100, "generations": 100}],
+        defenses=[
+            [{"name": "seam_carving", "energy": "gradient"}],
+            [{"name": "noise"}, {"name": "seam_carving", "energy": "gradient"}],
+        ],
+        draws=2,
+        judged_draws=3,
+        cut_size=256,
+    )
+    attack = evaluate_rows.attack_images
+    parts: list[tuple[int, list[int]]] = []
+    stop_at = 5
+
+    def short(setting: Any, evolution: Any, *given: Any, **fields: Any) -> Any:
+        assert context.figures[0]["estimated_seconds"] > 0, "said before anything is attacked"
+        if len(parts) == stop_at:
+            raise Cancelled
+        parts.append((setting.side, list(fields["indices"])))
+        return attack(setting, replace(evolution, generations=0), *given, **fields)
+
+    monkeypatch.setattr(evaluate_rows, "attack_images", short)
+    with pytest.raises(Cancelled):
+        job.run(context, wanted)
+    stop_at = -1
+    result = job.run(context, wanted)
+    assert parts[0] == (16, list(range(16)))
+    thirds = [[*range(7)], [*range(7, 14)], [14, 15]]
+    assert parts[1:] == [(256, part) for part in 3 * thirds], "each part once, in spite of the stop"
+    assert [row.images for row in result.rows] == [16] * 4
+    draws = [row.draws.attacked if row.draws else 1 for row in result.rows]
+    costs = [n * row.cost_ms for n, row in zip(draws, result.rows, strict=True)]
+    expected = 16 * 10_100 * sum(costs) / 1000
+    assert expected / 4 < (result.estimated_seconds or 0) < expected * 4
 
 
 @pytest.mark.slow

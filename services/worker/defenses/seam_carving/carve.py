@@ -31,6 +31,8 @@ LARGEST_GROWTH = 4
 _MODES = {"gradient": GRADIENT, "entropy": ENTROPY, "forward": FORWARD}
 _LUMA = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)  # as scikit-image's rgb2gray
 _PIXELS_A_CHUNK = 1 << 18  # about 30 ms of work between two looks at the cancel check
+_PIXELS_LED = 1 << 20  # by entropy, about 300 ms: a leader is worth it for many images only
+_CHUNKS_A_THREAD = 8  # so that a thread that is held up leaves its share to the others
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def carve(
         )
 
     count = len(color)
-    step = max(1, min(-(-count // threads), _PIXELS_A_CHUNK // (color.shape[1] * color.shape[2])))
+    step = _chunk(count, color.shape[1] * color.shape[2], energy, threads)
     starts = range(0, count, step)
     if threads == 1 or len(starts) == 1:
         parts = [work(start, start + step) for start in starts]
@@ -111,6 +113,14 @@ def carve(
             parts = list(pool.map(lambda start: work(start, start + step), starts))
     carved = parts[0] if len(parts) == 1 else _join(parts)
     return carved if images.ndim == 4 else replace(carved, images=carved.images[..., 0])
+
+
+def _chunk(count: int, pixels: int, energy: Energy, threads: int) -> int:
+    """Return how many images of so many ``pixels`` each are carved at once."""
+    if energy == "entropy":
+        return max(1, min(-(-count // threads), _PIXELS_LED // pixels))
+    shares = threads * _CHUNKS_A_THREAD if threads > 1 else 1
+    return max(1, min(-(-count // shares), _PIXELS_A_CHUNK // pixels))
 
 
 def _carve_chunk(

@@ -76,7 +76,8 @@ def add_leaders(
 @kernel
 def _alike(images: Bytes) -> int:
     """Return how many images from the first one on differ from it as candidates do."""
-    count, height, width, channels = images.shape
+    count = len(images)
+    height, width, channels = images.shape[1:]
     for image in range(1, count):
         differing = 0
         for row in range(height):
@@ -195,7 +196,7 @@ def keeps_seam(leader: Leader, trial: Trial, places: Integers, width: int, strid
     """Whether the leader's seam is also that of the follower that ``change`` made of it."""
     if len(places) == 0 or _cannot_lose(leader, trial, places, width, stride):
         return True
-    top = max(np.min(places[:, 0]) - ENTROPY_REACH, 0)
+    top = max(int(places[:, 0].min()) - ENTROPY_REACH, 0)
     if top > 0:
         above = (top - 1) * stride + MARGIN
         end = above + stride - MARGIN
@@ -213,10 +214,10 @@ def _cannot_lose(leader: Leader, trial: Trial, places: Integers, width: int, str
     even if each row gave the most that any of its energies fell by.
     """
     bottom = leader.seam.size - 1
-    least = leader.costs[bottom * stride + MARGIN + leader.seam[bottom]]
+    least = int(leader.costs[bottom * stride + MARGIN + leader.seam[bottom]])
     cheapest = FAR
     fall = 0
-    lowest, highest = np.min(places[:, 0]), np.max(places[:, 0])
+    lowest, highest = int(places[:, 0].min()), int(places[:, 0].max())
     for row in range(max(lowest - ENTROPY_REACH, 0), min(highest + ENTROPY_REACH, bottom) + 1):
         start = row * stride + MARGIN
         most = 0
@@ -227,11 +228,11 @@ def _cannot_lose(leader: Leader, trial: Trial, places: Integers, width: int, str
             first = start + max(column - ENTROPY_REACH, 0)
             last = start + min(column + ENTROPY_REACH, width - 1)
             for cell in range(first, last + 1):
-                fell = np.int64(leader.energy[cell]) - np.int64(trial.energy[cell])
+                fell = int(leader.energy[cell]) - int(trial.energy[cell])
                 if fell > 0:
                     most = max(most, fell)
-                    through = leader.costs[cell] + leader.rest[cell] - leader.energy[cell]
-                    cheapest = min(cheapest, through)
+                    through = int(leader.costs[cell]) + int(leader.rest[cell])
+                    cheapest = min(cheapest, through - int(leader.energy[cell]))
         if trial.energy[start + leader.seam[row]] != leader.energy[start + leader.seam[row]]:
             return False
         fall += most
