@@ -3,12 +3,15 @@
 ``python -m benchmarks.attack_gradients [--rounds 5] [--device cpu]``
 
 Every candidate takes turns in each round, on one thread, with 16 images, ten steps, a random start
-and no early stop. Units are gradient steps; what this library also does (first look, check of the
-delivered images with the unfolded model) is inside its time. Then how far equal attacks on equal
-images lower the margin, with each image rounded to 8 bits.
+and no early stop. The peers get the network twice: with weights that ask for gradients, as networks
+come from torchvision (foolbox and ART compute those gradients, too), and with frozen weights, which
+the limit and this library have. Units are gradient steps; what this library also does (first look,
+check of the delivered images with the unfolded model) is inside its time. Then how far equal
+attacks on equal images lower the margin, with each image rounded to 8 bits.
 """
 
 import argparse
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -34,11 +37,6 @@ def candidates(
     model: Classifier, images: Tensor, outcome: Outcome, device: torch.device
 ) -> dict[str, Callable[[], int]]:
     """Return the limit, this library and the peers; each stores its images in ``outcome``."""
-    import foolbox
-    import torchattacks
-    from art.attacks.evasion import ProjectedGradientDescentPyTorch
-    from art.estimators.classification import PyTorchClassifier
-
     floats = images.to(device).float() / 255
     labels = model(floats).argmax(1)
     ready = floats.contiguous(memory_format=torch.channels_last)
@@ -56,22 +54,43 @@ def candidates(
         outcome[name] = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
         return STEPS
 
+    unfrozen = copy.deepcopy(model).requires_grad_(True)
+    return {
+        LIMIT: bare,
+        "bauta, not folded": lambda: bauta("bauta, not folded", fold=False),
+        "bauta": lambda: bauta("bauta", fold=True),
+        **peers(unfrozen, floats, labels, outcome, suffix=""),
+        **peers(model, floats, labels, outcome, suffix=", frozen"),
+    }
+
+
+def peers(
+    model: Classifier, floats: Tensor, labels: Tensor, outcome: Outcome, *, suffix: str
+) -> dict[str, Callable[[], int]]:
+    """Return the peers' PGD on a network, under their names and a suffix."""
+    import foolbox
+    import torchattacks
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    device = floats.device
+
     def torchattacks_pgd() -> int:
         attack = torchattacks.PGD(model, eps=EPS / 255, alpha=STEP / 255, steps=STEPS)
-        outcome["torchattacks"] = attack(floats, labels)
+        outcome[f"torchattacks{suffix}"] = attack(floats, labels)
         return STEPS
 
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=device)
 
     def foolbox_pgd() -> int:
         attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP / 255, steps=STEPS)
-        outcome["foolbox"] = attack(wrapped, floats, labels, epsilons=EPS / 255)[1]
+        outcome[f"foolbox{suffix}"] = attack(wrapped, floats, labels, epsilons=EPS / 255)[1]
         return STEPS
 
     classifier = PyTorchClassifier(
         model,
         loss=torch.nn.CrossEntropyLoss(),
-        input_shape=images.shape[1:],
+        input_shape=floats.shape[1:],
         nb_classes=len(model.classes),
         clip_values=(0, 1),
         device_type="gpu" if device.type == "cuda" else "cpu",
@@ -87,16 +106,14 @@ def candidates(
             batch_size=BATCH,
             verbose=False,
         )
-        outcome["ART"] = torch.from_numpy(attack.generate(floats.cpu().numpy(), labels.cpu()))
+        found = attack.generate(floats.cpu().numpy(), labels.cpu())
+        outcome[f"ART{suffix}"] = torch.from_numpy(found)
         return STEPS
 
     return {
-        LIMIT: bare,
-        "bauta, not folded": lambda: bauta("bauta, not folded", fold=False),
-        "bauta": lambda: bauta("bauta", fold=True),
-        "torchattacks": torchattacks_pgd,
-        "foolbox": foolbox_pgd,
-        "ART": art_pgd,
+        f"torchattacks{suffix}": torchattacks_pgd,
+        f"foolbox{suffix}": foolbox_pgd,
+        f"ART{suffix}": art_pgd,
     }
 
 
@@ -117,7 +134,7 @@ def main() -> None:
     rates = take_turns(candidates(model, images, outcome, device), chosen.rounds)
     print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
     for name in rates:
-        print(f"{name:18} {share(rates, name, LIMIT)}")
+        print(f"{name:20} {share(rates, name, LIMIT)}")
     clean = model(images.to(device) / 255)
     criterion = Untargeted(clean.argmax(1))
     print("fall of the margin on images rounded to 8 bits, mean (more is stronger):")
@@ -125,7 +142,7 @@ def main() -> None:
         rounded = (pictures.to(device) * 255).round() / 255
         fall = criterion.margin(clean) - criterion.margin(model(rounded))
         largest = (rounded - images.to(device) / 255).abs().max() * 255
-        print(f"{name:18} {float(fall.mean()):8.3f} within {float(largest):.0f}/255")
+        print(f"{name:20} {float(fall.mean()):8.3f} within {float(largest):.0f}/255")
 
 
 if __name__ == "__main__":

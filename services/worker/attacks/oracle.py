@@ -46,6 +46,8 @@ class Oracle:
             self._searched = folded if isinstance(folded, Classifier) else model
         # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
         self._bare = type(self._searched) is Classifier
+        # As large as an image: a loop over three channels, innermost, is several times slower.
+        self._mean, self._std = (_planes(each, example) for each in (model.mean, model.std))
         height, width = example.shape[2:]
         pixels = PIXELS_CPU if self.device.type == "cpu" else PIXELS_GPU
         fewest = max(1, min(SMALLEST_BATCH, PIXELS_MOST // (height * width)))
@@ -73,19 +75,20 @@ class Oracle:
         """
         logits, gradients = [], []
         for part in self.parts(len(images)):
-            pictures = images[part].detach().requires_grad_()
+            shown = self.prepare(images[part]).detach().requires_grad_()
             with torch.enable_grad():
-                answer = self._searched(pictures)
-                (gradient,) = torch.autograd.grad(loss(answer, part).sum(), pictures)
+                answer = self._searched.network(shown) if self._bare else self._searched(shown)
+                (gradient,) = torch.autograd.grad(loss(answer, part).sum(), shown)
             logits.append(answer.detach())
-            gradients.append(gradient)
-        whole = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
-        return torch.cat(logits), whole
+            # Passing back through the normalization is a division, and needs no graph.
+            gradients.append(gradient.div_(self._std) if self._bare else gradient)
+        if len(gradients) == 1:
+            return logits[0], gradients[0]
+        return torch.cat(logits), torch.cat(gradients)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return what ``prepared_logits`` takes: normalized images where that can be saved."""
-        model = self._searched
-        return (images - model.mean) / model.std if self._bare else images
+        return (images - self._mean).div_(self._std) if self._bare else images
 
     def prepare_colors(self, colors: Tensor) -> Tensor:
         """Prepare single pixels ``(..., 3)`` in [0, 1] as ``prepare`` does images."""
@@ -110,6 +113,12 @@ class Oracle:
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _planes(channels: Tensor, example: Tensor) -> Tensor:
+    """Spread values of channels ``(1, C, 1, 1)`` over an image of the example's size."""
+    spread = channels.expand(1, -1, *example.shape[2:])
+    return spread.contiguous(memory_format=torch.channels_last)
 
 
 def device_of(model: torch.nn.Module) -> torch.device:

@@ -39,7 +39,8 @@ class Tally:
         """Start from the originals, uint8 ``(N, 3, H, W)``."""
         counts = [torch.zeros(len(images), dtype=torch.int64) for _ in range(4)]
         met = torch.zeros(len(images), dtype=torch.bool)
-        return cls(images.clone(), met, torch.full((len(images),), float("inf")), *counts)
+        adversarial = images.clone(memory_format=torch.channels_last)  # as the scene's levels are
+        return cls(adversarial, met, torch.full((len(images),), float("inf")), *counts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields for a checkpoint."""
@@ -133,7 +134,8 @@ class Scene:
         logits, gradient = self.oracle.gradient(
             levels / 255, lambda answer, part: loss(answer, rows[part])
         )
-        largest = torch.linalg.vector_norm(gradient, float("inf"), dim=(1, 2, 3))
+        # Several times faster on a CPU than the norm of order infinity; NaN stays NaN, too.
+        largest = gradient.abs().amax(dim=(1, 2, 3))
         self._count(self.tally.queries, owners)
         self._count(self.tally.gradients, owners)
         # NaN is no direction either.
@@ -160,7 +162,7 @@ class Scene:
         if not bool(better.any()):
             return
         chosen = rows[better]
-        tally.adversarial[chosen] = levels[better.to(levels.device)].to(torch.uint8).cpu()
+        tally.adversarial[chosen] = levels.to(torch.uint8)[better.to(levels.device)].cpu()
         tally.met[chosen], tally.cost[chosen] = met[better], cost[better]
 
     def _count(self, counter: Tensor, owners: Tensor | None) -> None:
