@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.specs.base import Box, ImageId, Queue
 from shared.specs.data import DataSample
-from shared.specs.faces import FacesSpec
+from shared.specs.faces import FacesSpec, MaskImages
 
 INTERACTIVE_IMAGES = 4
 DATA_SECONDS = 24 * 3600.0
@@ -187,21 +187,6 @@ AnyAttack = Annotated[
 ]
 
 
-class MaskImages(BaseModel):
-    """Pictures of where a photo may change: at their pixels that are not black."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    images: tuple[ImageId, ...] = Field(
-        min_length=1,
-        max_length=10_000,
-        description=(
-            "ids of uploaded images, each of the size of its photo: one for each photo, or one "
-            "for all; lossless ones, since JPEG blurs the border"
-        ),
-    )
-
-
 class AttackSpec(FacesSpec):
     """Change each face until the classifier errs, in its crop or in the photo itself."""
 
@@ -286,25 +271,18 @@ class AttackSpec(FacesSpec):
         if isinstance(self.region, MaskImages):
             if self.data is not None:
                 raise ValueError("mask images are those of uploaded photos, not of a data set")
-            if len(self.region.images) not in (1, len(self.images)):
-                raise ValueError(
-                    f"`region` has {len(self.region.images)} mask images for {len(self.images)} "
-                    "images: one each, or one for all"
-                )
+            self.region.check_number("region", len(self.images))
         return self
 
     @property
     def image_ids(self) -> tuple[str, ...]:
-        masks = self.region.images if isinstance(self.region, MaskImages) else ()
-        more = dict.fromkeys(mask for mask in masks if mask not in self.images)
-        return (*self.images, *more)
+        if not isinstance(self.region, MaskImages):
+            return self.images
+        return self.region.beside(self.images)
 
     def mask_image(self, index: int) -> str | None:
         """Return the id of the mask image of photo ``index``, if there is one."""
-        if not isinstance(self.region, MaskImages):
-            return None
-        masks = self.region.images
-        return masks[index] if len(masks) > 1 else masks[0]
+        return self.region.of(index) if isinstance(self.region, MaskImages) else None
 
     @property
     def dataset_ids(self) -> tuple[str, ...]:

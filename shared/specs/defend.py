@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.specs.base import Queue
-from shared.specs.faces import FacesSpec
+from shared.specs.faces import FacesSpec, MaskImages
 
 INTERACTIVE_IMAGES = 4
 
@@ -159,12 +159,27 @@ class DefendSpec(FacesSpec):
             "classifier's input, or twice that where seams are carved"
         ),
     )
+    protect: MaskImages | None = Field(
+        default=None,
+        description="seams keep out of where uploaded mask images are not black",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of random defenses")
 
     @model_validator(mode="after")
-    def _smoothing_is_last(self) -> Self:
+    def _goes_together(self) -> Self:
         check_order(self.defenses)
+        if self.protect is not None:
+            self.protect.check_number("protect", len(self.images))
+            carvings = [step for step in self.defenses if isinstance(step, SeamCarving)]
+            if len(carvings) != 1 or carvings[0].protect_face:
+                raise ValueError(
+                    "`protect` is for one `seam_carving` that does not `protect_face` besides"
+                )
         return self
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        return self.images if self.protect is None else self.protect.beside(self.images)
 
     @property
     def queue(self) -> Queue:

@@ -2,12 +2,43 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.specs.base import Box, ImagesSpec
+from shared.specs.base import Box, ImageId, ImagesSpec
 
 INTERACTIVE_IMAGES = 16
 MODEL_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+
+
+class MaskImages(BaseModel):
+    """Pictures that mark a part of each photo: their pixels that are not black."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: tuple[ImageId, ...] = Field(
+        min_length=1,
+        max_length=10_000,
+        description=(
+            "ids of uploaded images, each of the size of its photo: one for each photo, or one "
+            "for all; lossless ones, since JPEG blurs the border"
+        ),
+    )
+
+    def of(self, index: int) -> ImageId:
+        """Return the id of the mask image of photo ``index``."""
+        return self.images[index] if len(self.images) > 1 else self.images[0]
+
+    def beside(self, photos: tuple[ImageId, ...]) -> tuple[ImageId, ...]:
+        """Return the ids of the photos and of the mask images, each once."""
+        return (*photos, *dict.fromkeys(mask for mask in self.images if mask not in photos))
+
+    def check_number(self, field: str, photos: int) -> None:
+        """Raise ``ValueError`` unless there is one for each photo, or one for all."""
+        if len(self.images) not in (1, photos):
+            raise ValueError(
+                f"`{field}` has {len(self.images)} mask images for {photos} images: one each, or "
+                "one for all"
+            )
 
 
 class FacesSpec(ImagesSpec):

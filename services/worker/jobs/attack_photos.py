@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from services.worker.faces.crops import Pixels, crop_faces, resize
 from services.worker.jobs.locating import Corners, Located, locate
+from services.worker.jobs.mask_images import Mask, read_mask
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
 from services.worker.training.packs import SMALLEST_FACE, PackedDataset
@@ -17,8 +16,6 @@ from shared.problems import Problem
 from shared.specs.attack import AttackSpec
 
 MOST_IMAGES = 10_000
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -98,20 +95,7 @@ class Photos:
         name = self._spec.mask_image(index)
         if name is None:
             return None
-        mask = self._context.load_image(self._spec.image_ids.index(name))
-        if mask.shape != pixels.shape:
-            (height, width), (high, wide) = mask.shape[:2], pixels.shape[:2]
-            raise Problem(
-                "invalid-input",
-                f"The mask image {name} is {width} x {height} pixels, and its photo "
-                f"{self._spec.images[index]} {wide} x {high}: they must be of one size.",
-            )
-        allowed: Mask = np.asarray(mask.any(2))
-        if not allowed.any():
-            raise Problem(
-                "invalid-input", f"The mask image {name} is all black: nothing may change."
-            )
-        return allowed
+        return read_mask(self._context, self._spec, name, pixels, of=self._spec.images[index])
 
     def _of_pack(self, pack: PackedDataset, item: DatasetItem) -> Photo:
         self._context.check()

@@ -9,11 +9,13 @@ from torch import Tensor
 from services.worker.attacks.pipeline import Square
 from services.worker.attacks.region import Region
 from services.worker.faces.crops import square_around
-from services.worker.jobs.attack_photos import Mask, Photo
+from services.worker.jobs.attack_photos import Photo
 from services.worker.jobs.locating import Corners
+from services.worker.jobs.mask_images import Mask
 from shared.problems import Problem
-from shared.specs.attack import AttackSpec, MaskImages
+from shared.specs.attack import AttackSpec
 from shared.specs.base import Box
+from shared.specs.faces import MaskImages
 
 # A mask covers the lower face, cheek to cheek. In mask_segmentation/train its box begins at .51 of
 # the face's height and leaves .06 and .08 of the width on its sides (medians of 280 pictures).

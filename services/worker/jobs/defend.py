@@ -18,18 +18,20 @@ from services.worker.defenses.carving import SeamCarving
 from services.worker.defenses.pixel_repair import PixelRepair
 from services.worker.defenses.pixels import to_bytes
 from services.worker.defenses.registry import build_defense
-from services.worker.defenses.seam_carving import draw_seams, protect
+from services.worker.defenses.seam_carving import Carved, draw_seams, protect
 from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.defenses.squeezing import SqueezingDetector
 from services.worker.defenses.thresholds import KnownThreshold, known_threshold
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.drawing import Panel, draw_rows
-from services.worker.jobs.locating import Located, as_box, cut, locate
+from services.worker.jobs.locating import Corners, Located, as_box, cut, locate
+from services.worker.jobs.mask_images import Mask, read_mask
 from services.worker.jobs.provenance import device_name, model_used, versions
 from services.worker.jobs.warmth import mask_model
 from services.worker.models.base import Classifier
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
+from shared.problems import Problem
 from shared.results import Timing
 from shared.results.defend import (
     AfterStep,
@@ -45,6 +47,7 @@ from shared.results.defend import (
 from shared.specs.defend import DefendSpec, Step
 
 CARVED_FROM = 2  # seams are carved from faces cut at twice the classifier's input
+MASK_SIDE = 512  # in pixels, of a face's part of a mask image; as large as a face is ever cut
 
 
 class _AtAnySize(nn.Module):
@@ -138,7 +141,8 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
     classifier = _AtAnySize(loaded.classifier)
     faces = _on_grid(faces).to(loaded.device)
     before = _labels(classifier, faces, loaded.card.classes)
-    trail = _defend(context, spec, classifier, loaded, faces)
+    kept = _marked_parts(context, spec, index, photo, located.boxes, margin=margin)
+    trail = _defend(context, spec, classifier, loaded, faces, kept)
     # At the size that the classifier sees and the threshold was set at, whatever is carved.
     inner = loaded.classifier.input_size[0]
     seen = (
@@ -169,6 +173,7 @@ def _defend(
     classifier: _AtAnySize,
     loaded: LoadedModel,
     faces: Tensor,
+    kept: Tensor | None,
 ) -> _Trail:
     count = len(faces)
     trail = _Trail(
@@ -188,7 +193,7 @@ def _defend(
             _smooth(context, defense, classifier, loaded, trail, step, seed)
             continue
         elif isinstance(defense, SeamCarving):
-            trail.faces = _carve(defense, earlier, trail.panels)
+            trail.faces = _carve(defense, earlier, kept, trail.panels)
         else:
             trail.faces = defense.apply(earlier, seed=derive(spec.seed, order))
         labels = _labels(classifier, trail.faces, loaded.card.classes)
@@ -259,11 +264,59 @@ def _edge(margin: float) -> float:
     return margin / (1 + 2 * margin)
 
 
-def _carve(defense: SeamCarving, faces: Tensor, panels: list[list[Panel]]) -> Tensor:
-    carved = defense.carve(faces)
-    for row, face, seams in zip(panels, to_bytes(faces), carved.seams, strict=True):
-        row.append(Panel(draw_seams(face, seams), "seams", f"{int((seams != 0).sum())} pixels"))
-    return torch.from_numpy(carved.images).permute(0, 3, 1, 2).float().div(255).to(faces.device)
+def _marked_parts(
+    context: JobContext,
+    spec: DefendSpec,
+    index: int,
+    photo: Pixels,
+    boxes: list[Corners],
+    *,
+    margin: float,
+) -> Tensor | None:
+    """Return what each cut face shows of its photo's mask image, float ``(N, 1, S, S)``.
+
+    Raises the problem ``invalid-input`` when that is nothing of any face.
+    """
+    if spec.protect is None:
+        return None
+    name = spec.protect.of(index)
+    mask: Mask = read_mask(context, spec, name, photo, of=spec.images[index])
+    picture = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
+    parts = cut(spec, picture, boxes, size=MASK_SIDE, margin=margin)[:, :1]
+    if not bool((parts > 0).any()):
+        raise Problem(
+            "invalid-input",
+            f"The mask image {name} marks no pixel of a face of {spec.images[index]}: there is "
+            "nothing to protect.",
+        )
+    return parts
+
+
+def _carve(
+    defense: SeamCarving, faces: Tensor, kept: Tensor | None, panels: list[list[Panel]]
+) -> Tensor:
+    carved = [defense.carve(faces)] if kept is None else _carve_around(defense, faces, kept)
+    seams = [row for part in carved for row in part.seams]
+    for row, face, found in zip(panels, to_bytes(faces), seams, strict=True):
+        row.append(Panel(draw_seams(face, found), "seams", f"{int((found != 0).sum())} pixels"))
+    images = np.concatenate([part.images for part in carved])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(faces.device)
+
+
+def _carve_around(defense: SeamCarving, faces: Tensor, kept: Tensor) -> list[Carved]:
+    """Carve each face around its own part of the mask image; one without any is carved freely."""
+    carved = []
+    for face, part in zip(faces, kept, strict=True):
+        shown = functional.interpolate(part[None], face.shape[-2:], mode="area")[0, 0] > 0
+        height, width = shown.shape
+        weights = (
+            protect(height=height, width=width, mask=shown.numpy()) if bool(shown.any()) else None
+        )
+        own = SeamCarving(
+            height=defense.height, width=defense.width, energy=defense.energy, weights=weights
+        )
+        carved.append(own.carve(face[None]))
+    return carved
 
 
 @torch.inference_mode()

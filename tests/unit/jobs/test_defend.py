@@ -14,10 +14,12 @@ from scipy.stats import norm
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
+from services.worker.defenses.carving import SeamCarving as SeamCarvingDefense
 from services.worker.defenses.registry import DEFENSES
 from services.worker.jobs import defend
 from services.worker.models.architectures import build
 from services.worker.models.registry import find_models, load_model, pack_weights
+from shared.problems import Problem
 from shared.specs.defend import (
     AnyStep,
     BitDepth,
@@ -58,6 +60,59 @@ def test_every_step_is_reported_and_carving_leads_to_the_models_input(
         changed = any(step.label != face.before.label for step in face.steps)
         assert (face.verdict == "label_changed") is changed
     assert pixels(context.artifacts["report-0.png"]).ndim == 3
+
+
+def test_seams_keep_out_of_a_given_mask(context_of: Make, four_people: Image.Image) -> None:
+    """Every marked pixel of the marked face is still there, in its order, after carving."""
+    plain = DefendSpec(images=context_of(four_people).ids, defenses=(SeamCarving(),))
+    context = context_of(four_people)
+    boxes = [face.box for face in defend.run(context, plain).images[0].faces]
+    marked = boxes[1]
+    x, y = int(marked.x + marked.width / 2), int(marked.y + marked.height / 2)
+    mask = Image.new("RGB", four_people.size)
+    mask.paste((255, 255, 255), (x - 8, y - 8, x + 8, y + 8))
+    context = context_of(four_people, mask)
+    spec = DefendSpec(
+        images=context.ids[:1], defenses=(SeamCarving(),), protect={"images": context.ids[1:]}
+    )
+    assert spec.image_ids == tuple(context.ids)
+    carved: list[tuple[Any, Any]] = []
+    original = SeamCarvingDefense.carve
+
+    def watched(self: SeamCarvingDefense, images: torch.Tensor) -> Any:
+        carved.append((self.weights, original(self, images)))
+        return carved[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SeamCarvingDefense, "carve", watched)
+        result = defend.run(context, spec)
+
+    assert [weights is not None for weights, _ in carved] == [False, True, False, False]
+    weights, found = carved[1]
+    assert (weights > 0).any()
+    assert not (found.seams[0][weights > 0] != 0).any()
+    free = defend.run(context_of(four_people), plain)
+    pictures = [one.images[0].faces[1].steps[0].probabilities for one in (free, result)]
+    assert pictures[0] != pictures[1], "the seams went elsewhere"
+
+
+def test_masks_that_protect_nothing_are_refused(context_of: Make, four_people: Image.Image) -> None:
+    beside = Image.new("RGB", four_people.size)
+    beside.putpixel((0, 0), (255, 255, 255))
+    for mask, said in (
+        (Image.new("RGB", four_people.size), "all black"),
+        (Image.new("RGB", (50, 40), (255, 255, 255)), "50 x 40 pixels"),
+        (beside, "marks no pixel of a face"),
+    ):
+        context = context_of(four_people, mask)
+        spec = DefendSpec(
+            images=context.ids[:1], defenses=(SeamCarving(),), protect={"images": context.ids[1:]}
+        )
+        with pytest.raises(Problem, match=said):
+            defend.run(context, spec)
+    for defenses in ((Median(),), (SeamCarving(protect_face=True),)):
+        with pytest.raises(ValidationError, match="one `seam_carving`"):
+            DefendSpec(images=context.ids, defenses=defenses, protect={"images": context.ids[:1]})
 
 
 def test_bit_depth_eight_changes_nothing(context_of: Make, masked: Image.Image) -> None:
