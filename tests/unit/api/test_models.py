@@ -11,6 +11,7 @@ from shared.db.models import NewModel
 from shared.db.queries import UPLOAD_FILE, model_prefix, new_id, upload_prefix
 from shared.model_card import CARD_FILE, ModelCard
 from tests.unit.api.service import QUEUES, Service, assert_problem
+from tests.unit.api.test_datasets import register as register_dataset
 
 PATH = "/v1/models"
 BUNDLED = Path(__file__).parents[3] / "services" / "worker" / "models" / "bundled"
@@ -184,6 +185,23 @@ def test_no_job_can_name_a_model_that_is_not_there(service: Service, kind: str) 
         problem = assert_problem(service.client.post(path, json=document), 422, "unknown-model")
         assert problem["detail"] == "There is no model nobodys."
     assert service.client.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"initialization": {"source": "model", "model": "nobodys"}},
+        {"robust": {"name": "distillation", "teacher": "nobodys"}},
+    ],
+)
+def test_no_training_starts_from_a_model_that_is_not_there(
+    service: Service, fields: dict[str, Any]
+) -> None:
+    dataset = register_dataset(service)
+    document = {"datasets": [dataset], "model_id": "ours", **fields}
+    for path in ("/v1/jobs/train", "/v1/jobs/train?validate_only=true"):
+        problem = assert_problem(service.client.post(path, json=document), 422, "unknown-model")
+        assert problem["detail"] == "There is no model nobodys."
 
 
 def test_a_job_can_be_asked_for_again_after_its_model_is_gone(service: Service) -> None:

@@ -47,6 +47,22 @@ def test_class_folders_below_a_common_folder_are_split_evenly() -> None:
     assert [i.split for i in taken(files, seed=1).items] != [i.split for i in intake.items]
 
 
+def test_people_are_the_classes_of_an_identity_layout() -> None:
+    people = ("Ada", "Grace", "Hedy")
+    intake = taken(
+        {
+            f"lfw/{name}/{n}.png": noise(3 * n + i)
+            for i, name in enumerate(people)
+            for n in range(5)
+        },
+        layout="identities",
+    )
+    assert (intake.layout, intake.classes) == ("identities", people)
+    assert {(item.label, item.source.split("/")[-2]) for item in intake.items} == {
+        (name, name) for name in people
+    }
+
+
 def test_given_splits_are_kept() -> None:
     intake = taken(
         {

@@ -59,6 +59,28 @@ def test_learns_what_there_is_to_learn() -> None:
     assert not trained.classifier.training
 
 
+def test_a_step_is_no_longer_than_the_clipped_gradient_allows() -> None:
+    """With one step of SGD, Nesterov's 1.9 times the rate times the gradient's bound."""
+    config = settings(
+        epochs=1, batch_size=64, optimizer="sgd", weight_decay=0.0, max_lr=1.0, clip_norm=0.01
+    )
+    before = {name: value.detach() for name, value in model().named_parameters()}
+    trained = run(config)
+    moved = [
+        (value.detach() - before[name]).flatten()
+        for name, value in trained.classifier.named_parameters()
+    ]
+    longest = 1.9 * one_cycle(0.0, 1.0) * 0.01
+    assert float(torch.cat(moved).norm()) == pytest.approx(longest, rel=1e-3)
+
+
+def test_bfloat16_learns_the_same_with_other_roundings() -> None:
+    exact, mixed = run(settings(epochs=6)), run(settings(epochs=6, bf16=True))
+    assert mixed.best.val_accuracy == 1
+    assert all(value.dtype != torch.bfloat16 for value in weights(mixed).values())
+    assert any(not torch.equal(value, weights(exact)[k]) for k, value in weights(mixed).items())
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_resuming_gives_the_weights_of_an_unbroken_run(optimizer: str) -> None:
     config = settings(optimizer=optimizer, balanced=True)
