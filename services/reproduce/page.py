@@ -37,9 +37,10 @@ same command goes on from there. Brackets: 95 % intervals (Wilson). An attack's 
 over pictures that were classified right before. The papers used other photos and weights, and no
 intervals: their figures are for orientation, not a paired comparison.
 
-How right the models are on all of `mask_classification/test`, and across sources (trained with
-`mask_classification`, judged on faces found in `mask_detection/test`), is in
-[models.md](models.md), by `python -m services.worker.training.judge`.
+How right the models are on all of `mask_classification/test`, and on faces found in
+`mask_detection/test`, is in [models.md](models.md), by `python -m services.worker.training.judge`;
+so is how right the same recipes are across sources, which learned from `mask_classification` alone,
+by `python -m services.worker.training.cross_source`.
 
 Further pages, each written by one command: [recognizers.md](recognizers.md), how well the shipped
 recognizers know people; [results-encrypt.md](results-encrypt.md), how well `encrypt` protects, and

@@ -22,7 +22,7 @@ PATH = "/v1/datasets"
 def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
-        zipped.writestr("a/1.png", picture())
+        zipped.writestr(zipfile.ZipInfo("a/1.png"), picture())  # of a fixed time: equal bytes
     return buffer.getvalue()
 
 
@@ -87,6 +87,21 @@ def test_an_archive_is_sent_as_the_body(service: Service) -> None:
     assert uploaded(service, answer.json()["id"]) == archive()
 
 
+def test_a_video_is_sent_with_what_its_frames_show(service: Service) -> None:
+    """The bytes are the worker's to judge: here they are streamed and kept as they are."""
+    answer = service.client.post(
+        f"{PATH}?name=mine&label=Ada&frames_per_second=2&frames=40",
+        content=b"\0\0\0\x18ftypmp42" + bytes(2000),
+        headers={"Content-Type": "video/mp4"},
+    )
+
+    assert answer.status_code == 202
+    job = answer.json()
+    assert (job["kind"], job["spec"]["label"]) == ("import-dataset", "Ada")
+    assert (job["spec"]["frames_per_second"], job["spec"]["frames"]) == (2, 40)
+    assert len(uploaded(service, job["id"])) == 2012
+
+
 def test_bad_requests_leave_nothing_behind(service: Service) -> None:
     post, zipped = service.client.post, {"Content-Type": "application/zip"}
     missing = post(PATH, content=archive(), headers=zipped)
@@ -130,7 +145,7 @@ def test_a_file_over_the_cap_is_refused_and_gone(
 
 
 def test_a_repeated_request_creates_one_job(service: Service) -> None:
-    data = archive()  # once: it holds the time at which it is made
+    data = archive()
 
     def send(name: str, key: str = "k") -> httpx.Response:
         headers = {"Idempotency-Key": key}

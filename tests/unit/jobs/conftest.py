@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -73,7 +74,10 @@ class FakeContext:
 
     @contextmanager
     def upload(self) -> Iterator[IO[bytes]]:
-        yield io.BytesIO(self.uploaded)
+        with TemporaryFile() as file:  # as in a worker: videos are opened by descriptor
+            file.write(self.uploaded)
+            file.seek(0)
+            yield file
 
     def load_dataset(self, dataset_id: str) -> bytes:
         return self.packs[dataset_id]

@@ -3,8 +3,10 @@
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,16 @@ def noise(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def film(path: Path) -> bytes:
+    """Return three seconds of noise, ten frames a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        writer.write(random.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
 def test_an_archive_becomes_a_data_set(context_of: Make) -> None:
     context = context_of()
     files = {f"{'ab'[n % 4 > 0]}/{n}.png": noise(n) for n in range(40)}
@@ -53,6 +65,29 @@ def test_an_archive_becomes_a_data_set(context_of: Make) -> None:
     assert result.main_artifact == "contact-sheet.jpg"
     assert sheet.width > sheet.height
     assert np.asarray(sheet).std() > 20
+
+
+def test_a_video_becomes_frames_of_one_label_and_one_group(
+    context_of: Make, tmp_path: Path
+) -> None:
+    context = context_of()
+    context.uploaded = film(tmp_path / "film.avi")
+
+    wanted = ImportDatasetSpec(name="me", label="Ada", frames_per_second=5, frames=12)
+    result = import_dataset.run(context, wanted)
+
+    assert (result.images, result.classes, result.counts) == (12, ("Ada",), {"train": {"Ada": 12}})
+    items = PackedDataset(context.packs[result.dataset]).card.items
+    assert len({item.group for item in items}) == 1
+    assert {(item.width, item.height) for item in items} == {(64, 48)}
+
+
+def test_a_video_without_a_label_is_a_clear_problem(context_of: Make, tmp_path: Path) -> None:
+    context = context_of()
+    context.uploaded = film(tmp_path / "film.avi")
+    with pytest.raises(Problem, match="needs a `label`"):
+        import_dataset.run(context, ImportDatasetSpec(name="me"))
+    assert context.packs == {}
 
 
 def test_a_single_class_is_taken_in_with_a_warning(context_of: Make) -> None:

@@ -112,6 +112,7 @@ def test_makes_a_model_that_can_be_used(context: Any) -> None:
     assert result.test.accuracy.low < (result.test.accuracy.rate or 0) <= result.test.accuracy.high
     assert set(result.test.recall) == {"with_mask", "without_mask"}
     assert len(result.epochs) == 8
+    assert 0 < result.data_share < 1
     assert Image.open(io.BytesIO(context.artifacts[result.curves])).format == "PNG"
     card = context.registered["mine"][0]
     assert card.sha256 == result.model.sha256
