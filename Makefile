@@ -5,7 +5,6 @@ READY := .venv/.ready
 BENCH_READY := .venv/.ready-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
 PYTHON ?= # the interpreter to build .venv with; default: the first of python3.11 … python3
-TEST_PROCESSES ?= 2
 ARGS ?= # more arguments for pytest, `bauta serve` or the benchmarks
 
 .DEFAULT_GOAL := setup
@@ -16,8 +15,7 @@ setup: $(READY) ## create .venv and install everything, at pinned versions
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target what; do \
 		printf '  %-16s %s\n' "$$target" "$$what"; done
-	@echo "  ARGS='-k races' make test: arguments are passed on; PYTHON=… chooses the interpreter;"
-	@echo "  TEST_PROCESSES=0 make test: everything in one process"
+	@echo "  ARGS='-k races' make test: arguments are passed on; PYTHON=… chooses the interpreter"
 
 demo: $(READY) ## classify photos through HTTP and say where the pictures are
 	@$(BIN)/python -m services.demo $(ARGS)
@@ -26,11 +24,10 @@ run: $(READY) ## serve at http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/bauta serve $(ARGS)
 
 test: $(READY) ## run all tests (starts private Redis, Postgres and S3 servers)
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(READY) ## run the tests that need neither servers nor patience
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup \
-		-m 'not slow and not integration' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not slow and not integration' $(ARGS)
 
 lint: $(READY) ## check style, types and the walls between packages
 	@$(BIN)/ruff check .
