@@ -24,12 +24,12 @@ class Pipeline:
 
     def classify(self, images: list[bytes]) -> list[list[list[float]]]:
         """Return class probabilities of each face of each photo."""
-        cut = []
-        for image in images:
-            photo = decode_rgb(image)
-            boxes = [face.box for face in self.detector.detect(photo)]
-            margin = self.loaded.card.crop_margin
-            cut.append(crop_faces(photo, boxes, size=self.size, margin=margin))
+        photos = [decode_rgb(image) for image in images]
+        margin = self.loaded.card.crop_margin
+        cut = [
+            crop_faces(photo, [face.box for face in faces], size=self.size, margin=margin)
+            for photo, faces in zip(photos, self.detector.detect_all(photos), strict=True)
+        ]
         with torch.inference_mode():
             faces = torch.cat(cut).contiguous(memory_format=torch.channels_last)
             rows = self.loaded.classifier(faces).softmax(1) if len(faces) else faces.new_empty(0, 2)

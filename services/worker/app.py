@@ -20,6 +20,7 @@ from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import Services
 from services.worker.runtime.engine import Engine, find_job_module
 from services.worker.runtime.heart import Heart
+from services.worker.runtime.memory import keep_freed_memory
 from shared.db import Repository, create_database_engine
 from shared.doorbell import LOOK, Doorbell, create_celery_app
 from shared.images import limit_concurrent_decodes
@@ -172,6 +173,7 @@ def run(settings: Settings, *, health_file: Path | None = None) -> int:
     from services.worker.jobs.warmth import warm  # noqa: PLC0415 - torch takes seconds to import
     from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above
 
+    keep_freed_memory()
     try:
         device = choose_device(settings.device, threads=settings.threads)
     except ValueError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.drawing import MAX_SIDE, Mark, draw_marks
-from services.worker.jobs.locating import Corners, as_box, cut, locate
+from services.worker.jobs.locating import Corners, Located, as_box, cut, given, search
 from services.worker.jobs.provenance import device_name, model_used, versions
 from services.worker.jobs.warmth import mask_model
 from services.worker.models.registry import LoadedModel
@@ -24,10 +24,23 @@ from shared.results.classify import ClassifiedFace, ClassifiedImage, ClassifyRes
 from shared.specs.classify import ClassifySpec
 
 IMAGES_AT_ONCE = 32
+# Of photos that wait, decoded, to be searched together: several small ones, or one large one.
+PIXELS_AT_ONCE = 4_000_000
+SEARCHED_AT_ONCE = 8  # between two of them a job can be stopped
 FACES_AT_ONCE = 64
 
 Item = tuple[JobContext, ClassifySpec]
 Seconds = defaultdict[str, float]
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """One photo as it was decoded, with the faces that its job gives."""
+
+    item: int
+    index: int
+    image: Pixels
+    given: Located | None
 
 
 @dataclass
@@ -93,6 +106,8 @@ def _run_pass(items: Sequence[Item], loaded: LoadedModel) -> list[ClassifyResult
         for photo, rows in zip(photos, probabilities, strict=True):
             job = jobs[photo.item]
             job.images.append(_classified(job, photo, rows, loaded.card.classes))
+        for item in dict.fromkeys(photo.item for photo in photos):
+            job = jobs[item]
             done, total = len(job.images), len(job.spec.images)
             job.context.progress(done, total, f"{done} of {total} photos")
         seconds["draw and store"] += time.monotonic() - start
@@ -109,36 +124,70 @@ def _chunks(
 ) -> Iterator[list[_Photo]]:
     """Yield photos with their faces cut out, so many at once that memory stays bounded."""
     photos: list[_Photo] = []
-    for number, job in enumerate(jobs):
-        for index in range(len(job.spec.images)):
-            try:
-                photos.append(_photo(number, index, job, loaded, seconds))
-            except (ImageRejectedError, Problem) as error:
-                job.error = error
-                break
-            if len(photos) == IMAGES_AT_ONCE:
-                yield photos
-                photos = []
+    for some in _decoded(jobs, seconds):
+        photos += _cut_out(some, jobs, loaded, seconds)
+        if len(photos) >= IMAGES_AT_ONCE:
+            yield photos
+            photos = []
     if photos:
         yield photos
 
 
-def _photo(
-    number: int, index: int, job: _Progress, loaded: LoadedModel, seconds: Seconds
-) -> _Photo:
+def _decoded(jobs: Sequence[_Progress], seconds: Seconds) -> Iterator[list[_Decoded]]:
+    """Yield photos that may be searched together; a job ends at its first bad one."""
+    some: list[_Decoded] = []
+    pixels = 0
+    for number, job in enumerate(jobs):
+        for index in range(len(job.spec.images)):
+            start = time.monotonic()
+            try:
+                image = job.context.load_image(index)
+                some.append(_Decoded(number, index, image, given(job.spec, index, image)))
+            except (ImageRejectedError, Problem) as error:
+                job.error = error
+                break
+            finally:
+                seconds["decode"] += time.monotonic() - start
+            pixels += image.shape[0] * image.shape[1]
+            if pixels >= PIXELS_AT_ONCE or len(some) == SEARCHED_AT_ONCE:
+                yield some
+                some.clear()  # before the next is decoded: a large photo takes 120 MB
+                pixels = 0
+    if some:
+        yield some
+
+
+def _cut_out(
+    some: Sequence[_Decoded], jobs: Sequence[_Progress], loaded: LoadedModel, seconds: Seconds
+) -> list[_Photo]:
+    """Find the faces that no job gives, in all photos at once, and cut all faces out."""
     start = time.monotonic()
-    image = job.context.load_image(index)
-    seconds["decode"] += time.monotonic() - start
-    start = time.monotonic()
-    located = locate(job.context, job.spec, index, image)
+    searched = [photo.image for photo in some if photo.given is None]
+    finds = iter(search(jobs[0].context, searched) if searched else ())
+    located = [photo.given or next(finds) for photo in some]
     seconds["find faces"] += time.monotonic() - start
+    return [
+        _photo(photo, faces, jobs[photo.item].spec, loaded)
+        for photo, faces in zip(some, located, strict=True)
+    ]
+
+
+def _photo(decoded: _Decoded, faces: Located, spec: ClassifySpec, loaded: LoadedModel) -> _Photo:
+    image = decoded.image
     size = loaded.classifier.input_size[0]
-    crops = cut(job.spec, image, located.boxes, size=size, margin=loaded.card.crop_margin)
+    crops = cut(spec, image, faces.boxes, size=size, margin=loaded.card.crop_margin)
     scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
-    picture = _reduced(image, scale) if job.spec.annotate else None
+    picture = _reduced(image, scale) if spec.annotate else None
     height, width = image.shape[:2]
     return _Photo(
-        number, index, picture, scale, (width, height), located.boxes, located.scores, crops
+        decoded.item,
+        decoded.index,
+        picture,
+        scale,
+        (width, height),
+        faces.boxes,
+        faces.scores,
+        crops,
     )
 
 

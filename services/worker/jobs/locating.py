@@ -1,5 +1,6 @@
 """Which faces of a photo a job means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -24,14 +25,30 @@ class Located:
 
 def locate(context: JobContext, spec: FacesSpec, index: int, image: Pixels) -> Located:
     """Return the faces of image ``index``; raises ``invalid-input`` for a box outside of it."""
+    return given(spec, index, image) or search(context, [image])[0]
+
+
+def search(context: JobContext, images: Sequence[Pixels]) -> list[Located]:
+    """Return the faces that the finder finds in several photos."""
+    finder = face_detector(context.models, context.device)
+    return [
+        Located([face.box for face in faces], [face.score for face in faces])
+        for faces in finder.detect_all(images)
+    ]
+
+
+def given(spec: FacesSpec, index: int, image: Pixels) -> Located | None:
+    """Return the faces that the spec itself gives; ``None``: they have to be found.
+
+    Raises ``invalid-input`` for a box outside of the image.
+    """
     height, width = image.shape[:2]
     if spec.faces == "whole":
         return Located([(0.0, 0.0, float(width), float(height))], [None])
-    if spec.boxes is not None:
-        boxes = [_inside(box, width, height, index) for box in spec.boxes[index]]
-        return Located(boxes, [None] * len(boxes))
-    faces = face_detector(context.models, context.device).detect(image)
-    return Located([face.box for face in faces], [face.score for face in faces])
+    if spec.boxes is None:
+        return None
+    boxes = [_inside(box, width, height, index) for box in spec.boxes[index]]
+    return Located(boxes, [None] * len(boxes))
 
 
 def cut(

@@ -99,6 +99,21 @@ def test_boxes_lie_inside_and_come_largest_first(detector: FaceDetector, portrai
     assert [face.area for face in faces] == sorted((f.area for f in faces), reverse=True)
 
 
+def test_several_photos_at_once_give_what_each_gives_alone(
+    detector: FaceDetector, portrait: Pixels
+) -> None:
+    empty = np.full((256, 256, 3), 127, dtype=np.uint8)
+    photos = [portrait, empty, portrait[:, :300], scaled(portrait, 0.5), portrait[::-1].copy()]
+    for image, ours in zip(photos, detector.detect_all(photos), strict=True):
+        alone = detector.detect(image)
+        assert len(ours) == len(alone)
+        for a, b in zip(ours, alone, strict=True):
+            assert a.box == pytest.approx(b.box, abs=1e-3)
+            assert a.score == pytest.approx(b.score, abs=1e-5)
+            assert np.abs(a.landmarks - b.landmarks).max() < 1e-2
+    assert detector.detect_all([]) == []
+
+
 def test_several_threads_find_the_same(detector: FaceDetector, portrait: Pixels) -> None:
     alone = [face.box for face in detector.detect(portrait)]
     with ThreadPoolExecutor(4) as pool:

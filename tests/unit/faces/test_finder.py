@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.worker.faces.finder import find_faces
+from services.worker.faces.finder import find_faces, find_in_all
 from services.worker.faces.network import STRIDE, FaceNetwork, centers
 
 SIDE = 20.0
@@ -54,6 +54,31 @@ def test_boxes_end_at_the_edges() -> None:
     assert len(found.boxes)
     assert found.boxes.min() >= 0
     assert (found.boxes[:, 2:] <= [96, 64]).all()
+
+
+def test_several_photos_share_passes_and_each_keeps_its_own_faces() -> None:
+    sizes: list[tuple[int, int]] = []
+
+    class Noted(RedSquares):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            sizes.append((len(images), images.shape[2]))
+            return super().forward(images)
+
+    photos = [
+        photo(400, 600, (130, 90, 60)),
+        photo(390, 595, (300, 200, 180), (20, 30, 60)),  # as many cells, but fewer pixels
+        photo(100, 80, (20, 30, 24)),
+        photo(400, 600),
+    ]
+    together = find_in_all(Noted(), photos, threshold=0.9, longest_side=600)
+    for image, ours in zip(photos, together, strict=True):
+        alone = find_faces(RedSquares(), image, threshold=0.9, longest_side=600)
+        np.testing.assert_allclose(ours.boxes, alone.boxes, atol=1e-3)
+        np.testing.assert_allclose(ours.scores, alone.scores, atol=1e-5)
+    assert [bool(len(find.boxes)) for find in together] == [True, True, True, False]
+    # Copies of 600 px are searched one after the other, those of 200 px and 67 px at once.
+    assert [count for count, height in sizes if height == 400] == [1, 1, 1]
+    assert max(count for count, height in sizes if height < 200) == 3
 
 
 def test_nothing_red_is_no_face() -> None:

@@ -1,14 +1,18 @@
 """``classify`` on the shipped model and the demo's photos."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from services.worker.faces.crops import Pixels
+from services.worker.faces.detection import FaceDetector
+from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
+from services.worker.runtime.held import Cancelled
 from shared.model_card import WEIGHTS_FILE
 from shared.problems import Problem
 from shared.specs.classify import ClassifySpec
@@ -45,6 +49,38 @@ def test_batch_gives_what_each_job_gives_alone(
             assert [face.box for face in ours.faces] == [face.box for face in theirs.faces]
             for a, b in zip(ours.faces, theirs.faces, strict=True):
                 assert a.probabilities == pytest.approx(b.probabilities, abs=1e-4)
+
+
+def test_many_photos_are_searched_together_and_a_cancelled_job_stops_between(
+    context_of: Make, bare: Image.Image, masked: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    find = FaceDetector.detect_all
+
+    def noted(self: FaceDetector, images: Sequence[Pixels]) -> list[list[Face]]:
+        searched.append(len(images))
+        return find(self, images)
+
+    monkeypatch.setattr(FaceDetector, "detect_all", noted)
+    small = [image.resize((96, 96)) for image in (bare, masked)]
+    context = context_of(*small * 5, bare.resize((2500, 2500)), small[0])
+    spec = ClassifySpec(images=context.ids, annotate=False)
+    result = classify.run(context, spec)
+    assert [len(image.faces) for image in result.images] == [1] * 12
+    assert searched == [8, 3, 1]  # a large photo waits for no other
+    assert context.reports == [(12, 12, "12 of 12 photos")]
+
+    class Stops(type(context)):  # type: ignore[misc]
+        def load_image(self, index: int, *, max_side: int | None = None) -> Any:
+            if index == 8:
+                raise Cancelled
+            return self.photos[index]
+
+    searched.clear()
+    context.__class__ = Stops
+    with pytest.raises(Cancelled):
+        classify.run(context, spec)
+    assert searched == [8]
 
 
 def test_bad_image_ends_its_own_job_only(
