@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -87,10 +87,19 @@ class ObjectStore:
 
     def put(self, key: str, data: bytes) -> None:
         """Store ``data`` under ``key``, replacing what was there."""
-        with self._errors(key):
-            obstore.put(self._store, _checked(key), data, chunk_size=_ONE_REQUEST)
-            if self.root is not None:
-                _flush(self.root, key)
+        self.put_all({key: data})
+
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Store several objects; after an error some may be stored, and any may be lost.
+
+        Sooner than one after the other: the folders above them are flushed once.
+        """
+        for key, data in objects.items():
+            with self._errors(key):
+                obstore.put(self._store, _checked(key), data, chunk_size=_ONE_REQUEST)
+        if self.root is not None:
+            with self._errors("the local folder"):
+                _flush(self.root, objects)
 
     async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> None:
         """Store what an iterator yields, in parts: memory does not grow with its size.
@@ -118,7 +127,7 @@ class ObjectStore:
                 raise broken[0] from None
             raise
         if self.root is not None:
-            await to_thread(_flush, self.root, key)
+            await to_thread(_flush, self.root, [key])
 
     def read_into(self, key: str, file: IO[bytes]) -> None:
         """Write a whole object to a file, in pieces."""
@@ -254,18 +263,20 @@ def _checked(key: str) -> str:
     return key
 
 
-def _flush(root: Path, key: str) -> None:
-    """Write an object and the folders that lead to it to the disk; obstore leaves that out."""
-    path = root / key
-    with suppress(FileNotFoundError):  # deleted meanwhile
-        for place in (path, *path.parents):
+def _flush(root: Path, keys: Iterable[str]) -> None:
+    """Write objects and the folders that lead to them to the disk; obstore leaves that out."""
+    places: dict[Path, None] = {root: None}
+    for key in keys:
+        path = root / key
+        places |= dict.fromkeys((path, *path.parents[: key.count("/")]))
+    # What is in a folder before the folder: a name on the disk stands for bytes on the disk.
+    for place in sorted(places, key=lambda place: -len(place.parts)):
+        with suppress(FileNotFoundError):  # deleted meanwhile
             descriptor = os.open(place, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            if place == root:
-                return
 
 
 def _remove_halves(path: Path) -> None:

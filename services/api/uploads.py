@@ -101,8 +101,9 @@ def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) ->
     )
     rows = [image.row(tenant_id, sweeps[image.id]) for image in images]
     try:
-        for image, row in zip(images, rows, strict=True):
-            resources.objects.put(row.object_key, image.stored.data)
+        resources.objects.put_all(
+            {row.object_key: image.stored.data for image, row in zip(images, rows, strict=True)}
+        )
     except Exception:
         discard(resources, rows)
         raise

@@ -171,6 +171,14 @@ def test_put_returns_when_the_object_and_its_name_are_on_the_disk(
     _local(tmp_path).put("t/images/1", b"x")
     assert flushed == [tmp_path / "t/images/1", tmp_path / "t/images", tmp_path / "t", tmp_path]
 
+    flushed.clear()
+    _local(tmp_path).put_all({"t/images/2/a": b"x", "t/images/3/a": b"y"})
+    objects = [tmp_path / "t/images/2/a", tmp_path / "t/images/3/a"]
+    folders = [tmp_path / "t/images/2", tmp_path / "t/images/3"]
+    assert set(flushed[:2]) == set(objects)
+    assert set(flushed[2:4]) == set(folders)
+    assert flushed[4:] == [tmp_path / "t/images", tmp_path / "t", tmp_path]
+
 
 def test_a_full_disk_is_told_apart_and_leaves_no_half(tmp_path: Path) -> None:
     with _tiny_disk(tmp_path) as root:
