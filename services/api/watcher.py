@@ -21,6 +21,7 @@ import psycopg
 from shared.db import Repository, first_line
 from shared.db.jobs import Snapshot
 from shared.db.queries import CHANNEL
+from shared.db.tables import FINAL_STATES
 from shared.problems import Problem
 
 logger = logging.getLogger(__name__)
@@ -100,8 +101,14 @@ class _PostgresSource:
 
 @dataclass(eq=False)
 class _Waiter:
-    after_seq: int
+    after_seq: int | None
     future: asyncio.Future[Snapshot | None]
+
+    def wants(self, snapshot: Snapshot) -> bool:
+        """Whether this is what it waits for."""
+        if self.after_seq is None:
+            return snapshot.state in FINAL_STATES
+        return snapshot.event_seq > self.after_seq
 
 
 class Watcher:
@@ -146,11 +153,12 @@ class Watcher:
         self.release()
         self._thread.join(timeout=5)
 
-    async def wait(self, job_id: str, *, after_seq: int, timeout: float) -> Snapshot | None:
+    async def wait(self, job_id: str, *, after_seq: int | None, timeout: float) -> Snapshot | None:
         """Return the job's snapshot once its event number exceeds ``after_seq``.
 
-        Returns ``None`` after ``timeout`` seconds, for a job that does not exist, and when the
-        process is shutting down. Raises the problem ``too-many-waiting``.
+        Without a number it waits for the job's end, and no event before wakes it. Returns ``None``
+        after ``timeout`` seconds, for a job that does not exist, and when the process is shutting
+        down. Raises the problem ``too-many-waiting``.
         """
         self.refuse_when_full()
         if self.closing:
@@ -228,7 +236,7 @@ class Watcher:
         for job_id, waiters in watched.items():
             snapshot = found.get(job_id)
             for waiter in waiters:
-                if snapshot is None or snapshot.event_seq > waiter.after_seq:
+                if snapshot is None or waiter.wants(snapshot):
                     self._wake(waiter, snapshot)
 
     def _wake(self, waiter: _Waiter, snapshot: Snapshot | None) -> None:

@@ -290,8 +290,9 @@ class JobQueries(Queries):
 
     def snapshots(self, job_ids: Iterable[str]) -> dict[str, Snapshot]:
         """Return event number and state of each job that exists (for the watcher)."""
-        with self._read() as session:
-            rows = session.execute(
+        # No session: it is asked after every commit while anybody waits.
+        with self._reading.connect() as connection:
+            rows = connection.execute(
                 select(Job.id, Job.event_seq, Job.state).where(Job.id.in_(list(job_ids)))
             )
             return {job_id: Snapshot(seq, state) for job_id, seq, state in rows}

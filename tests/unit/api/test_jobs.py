@@ -4,10 +4,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 
 import pytest
 
+from services.api.watcher import Watcher
+from shared.db.jobs import Snapshot
 from shared.problems import Problem
 from tests.unit.api.service import Service, assert_problem, picture
 
@@ -289,6 +293,35 @@ def test_long_polling_answers_at_the_end(service: Service) -> None:
     assert answer.headers["preference-applied"] == "wait=20"
     early = service.client.get(f"/v1/jobs/{service.create()}", headers={"Prefer": "wait=0.05"})
     assert early.json()["state"] == "queued"
+
+
+def test_a_long_poll_is_woken_by_the_end_only(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken = []
+    wake = Watcher._wake
+
+    def noted(self: Watcher, waiter: Any, snapshot: Snapshot | None) -> None:
+        woken.append(snapshot and snapshot.state)
+        wake(self, waiter, snapshot)
+
+    monkeypatch.setattr(Watcher, "_wake", noted)
+    job_id = service.create()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            service.client.get, f"/v1/jobs/{job_id}", headers={"Prefer": "wait=20"}
+        )
+        while service.resources.watcher.waiting == 0:
+            time.sleep(0.005)
+        job = service.claim(job_id)
+        claims = service.resources.repository.claims
+        for done in range(3):
+            claims.progress(job_id, job.fence, {"done": done, "total": 3, "message": ""})
+            time.sleep(0.1)
+        assert not answer.done()
+        claims.finish(job_id, job.fence, state="failed", retention_seconds=60)
+        assert answer.result().json()["state"] == "failed"
+    assert woken == ["failed"]
 
 
 def test_too_many_waiting_is_429_and_creates_nothing(serve: Callable[..., Service]) -> None:
