@@ -106,7 +106,8 @@ def test_verification_reads_the_delivered_bytes(
 ) -> None:
     """A file that holds the clean photo, whatever the search believes, is not protected."""
     context = context_of(bare)
-    honest = job.run(context, spec(parameters={"eps": 32, "steps": 40, "perceptual": 0}))
+    strong = spec(preset="high", parameters={"steps": 40, "perceptual": 0, "likeness": 0.8})
+    honest = job.run(context, strong)
     assert honest.verdict in ("protected", "weak")
     clean = np.array(bare.convert("RGB"))
 
@@ -116,7 +117,7 @@ def test_verification_reads_the_delivered_bytes(
         return buffer.getvalue()
 
     monkeypatch.setattr(PhotoFile, "write", corrupted)
-    result = job.run(context, spec(parameters={"eps": 32, "steps": 40, "perceptual": 0}))
+    result = job.run(context, strong)
 
     assert result.verdict == "unprotected"
     (face,) = result.images[0].faces
