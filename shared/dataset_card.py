@@ -39,7 +39,8 @@ class DatasetItem(BaseModel):
     label: str | None = Field(default=None, description="class or person; none where boxes say it")
     boxes: tuple[LabeledBox, ...] = ()
     group: int = Field(description="near-duplicates share it and stay on one side of a split")
-    source: str = Field(default="", description="the collection it came from")
+    source: str = Field(default="", description="the part of the collection that it came from")
+    path: str = Field(default="", description="where it lay in what was sent")
 
 
 class DatasetCard(BaseModel):

@@ -73,6 +73,8 @@ def test_a_killed_evaluation_ends_with_the_figures_of_an_unbroken_one(
     assert 50 < count < 90, "two parts; and the model knows two of three classes"
     robust = [row["robust_accuracy"]["rate"] for row in undefended]
     assert robust[0] >= robust[1] >= robust[2], "PGD is no weaker than FGSM, nor eps 8 than 4"
+    (report,) = whole_job["result"]["reports"]
+    assert report["sources"] == {}, "one collection, and not a source a picture"
     table = client.get(
         next(a["url"] for a in broken_job["artifacts"] if a["name"].endswith(".csv"))
     )

@@ -112,7 +112,7 @@ def _report(job: Work, loaded: LoadedModel) -> ModelReport:
         labels,
         data.classes,
         groups=data.groups,
-        sources=job.material.sources(data.groups),
+        sources=job.material.sources(loaded),
         seed=job.spec.seed,
         draws=job.spec.bootstrap,
         check_cancel=job.context.check,

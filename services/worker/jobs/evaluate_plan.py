@@ -24,6 +24,7 @@ from shared.specs.evaluate import Chain, EvaluateSpec
 
 CARVED_FROM = 2  # seams are carved from pictures of twice the classifier's input
 PROBED = 16
+MOST_SOURCES = 50
 GRADIENT_COST = 3.0  # of a forward and backward pass, in forward passes
 UNDEFENDED = "none"
 _MAIN = {"eps", "pixels"}
@@ -73,13 +74,18 @@ class Material:
             raise Problem("invalid-input", "The data set has no `train` split to learn from.")
         return found
 
-    def sources(self, groups: Sequence[str]) -> list[str] | None:
-        """Return the source of each picture, by its group."""
-        if self.pack is None:
+    def sources(self, loaded: LoadedModel) -> tuple[str, ...] | None:
+        """Return the source of each picture; none where they are not to be told apart."""
+        if self.pack is None or self.spec.data is None:
             return None
-        card = self.pack.card
-        names = {f"{card.id}/{item.group}": item.source or card.name for item in card.items}
-        return [names[group] for group in groups]
+        data = self.spec.data
+        found = self.pack.sources(
+            data.split, classes=loaded.card.classes, sample=data.sample, seed=data.seed
+        )
+        if len(set(found)) > MOST_SOURCES:
+            self._warn(f"{len(set(found))} sources are too many to be judged apart")
+            return None
+        return found
 
     def _sampled(self, loaded: LoadedModel, side: int) -> LabeledImages:
         assert self.spec.data is not None  # noqa: S101 - there is a pack

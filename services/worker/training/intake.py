@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 from typing import IO, Literal, Protocol
 
 import numpy as np
-from defusedxml import DefusedXmlException, ElementTree
 
 from services.worker.training.archives import (
     ArchivedFile,
@@ -18,6 +17,13 @@ from services.worker.training.archives import (
 )
 from services.worker.training.near_duplicates import Hash, near_duplicate_groups, picture_hash
 from services.worker.training.video import is_video, sampled_frames
+from services.worker.training.voc_archive import (
+    PICTURES,
+    PLAIN_FOLDERS,
+    is_annotation,
+    photos_of,
+    read_boxes,
+)
 from shared.dataset_card import DatasetItem, LabeledBox, Split
 from shared.images import ImageLimits, ImageRejectedError, StoredImage, decode_rgb, sanitize
 
@@ -32,9 +38,7 @@ _SPLITS: dict[str, Split] = {
 }
 _SHARES: tuple[tuple[Split, float], ...] = (("train", 0.7), ("val", 0.15), ("test", 0.15))
 _LATER: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _MOST_CLASSES = 20_000
-_MOST_BOXES = 500
 _HASHED_SIDE = 256
 
 
@@ -53,6 +57,7 @@ class _Picture:
     split: Split | None
     label: str | None
     hash: Hash
+    source: str = ""
     boxes: tuple[LabeledBox, ...] = ()
 
 
@@ -101,7 +106,7 @@ def take_in(
         most = archive.total_bytes
         return _video(file, label, frames_per_second, frames, images, most, say, stop)
     files = _without_root(_read_all(file, archive, say, stop))
-    chosen = layout or ("boxes" if any(_is_xml(f.path) for f in files) else "classes")
+    chosen = layout or ("boxes" if any(is_annotation(f.path) for f in files) else "classes")
     collector = _Collector(images, say, stop, total=len(files))
     if chosen == "boxes":
         collector.boxes(files)
@@ -146,10 +151,6 @@ def _without_root(files: list[ArchivedFile]) -> list[ArchivedFile]:
         ]
 
 
-def _is_xml(path: str) -> bool:
-    return path.lower().endswith(".xml")
-
-
 class _Collector:
     def __init__(
         self, limits: ImageLimits, say: Report, stop: Callable[[], None], *, total: int
@@ -162,7 +163,7 @@ class _Collector:
         self._done = 0
 
     def folders(self, files: Sequence[ArchivedFile]) -> None:
-        """Collect ``[split/]class/…/file``."""
+        """Collect ``[split/]class/[source/…/]file``."""
         for member in files:
             *folders, _ = PurePosixPath(member.path).parts
             split = _SPLITS.get(folders[0].lower()) if folders else None
@@ -170,32 +171,37 @@ class _Collector:
             if not names:
                 self._leave_out(member.path, "it lies in no class folder")
                 continue
-            self.add(member, split=split, label=names[0][:100])
+            self.add(member, split=split, label=names[0][:100], source="".join(names[1:2]))
 
     def boxes(self, files: Sequence[ArchivedFile]) -> None:
         """Collect photos whose Pascal VOC files have the same name, but for the ending."""
-        annotations = {_key(member.path): member for member in files if _is_xml(member.path)}
+        photos = photos_of(files)
+        annotations = {photo: path for path, photo in photos.items()}
+        data = {member.path: member.data for member in files if member.path in photos}
         for member in files:
-            if _is_xml(member.path):
+            if is_annotation(member.path):
+                if member.path not in photos:
+                    self._leave_out(member.path, "there is no photo for it")
                 continue
-            annotation = annotations.pop(_key(member.path), None)
+            annotation = annotations.get(member.path)
             if annotation is None:
                 self._leave_out(member.path, "there is no XML file for it")
                 continue
-            first = PurePosixPath(member.path).parts[0].lower()
-            picture = self.add(member, split=_SPLITS.get(first), label=None)
+            folders = PurePosixPath(member.path).parts[:-1]
+            split = _SPLITS.get(folders[0].lower()) if folders else None
+            picture = self.add(member, split=split, label=None, source=_source(folders))
             if picture is None:
                 continue
             try:
-                picture.boxes = _read_boxes(annotation.data, picture.stored)
+                picture.boxes = read_boxes(
+                    data[annotation], width=picture.stored.width, height=picture.stored.height
+                )
             except ValueError as error:
                 self._pictures.pop()
-                self._leave_out(annotation.path, str(error))
-        for annotation in annotations.values():
-            self._leave_out(annotation.path, "there is no photo for it")
+                self._leave_out(annotation, str(error))
 
     def add(
-        self, member: ArchivedFile, *, split: Split | None, label: str | None
+        self, member: ArchivedFile, *, split: Split | None, label: str | None, source: str
     ) -> _Picture | None:
         """Check and strip one picture."""
         self._stop()
@@ -208,7 +214,7 @@ class _Collector:
                 stored.data, stored.orientation, limits=self._limits, max_side=_HASHED_SIDE
             )
         except ImageRejectedError as error:
-            reason = str(error) if member.path.lower().endswith(_PICTURES) else "it is no picture"
+            reason = str(error) if member.path.lower().endswith(PICTURES) else "it is no picture"
             self._leave_out(member.path, reason)
             return None
         if stored.sha256 in self._seen:
@@ -216,7 +222,7 @@ class _Collector:
             self._leave_out(member.path, "it repeats another file")
             return None
         self._seen.add(stored.sha256)
-        picture = _Picture(member.path, stored, split, label, picture_hash(pixels))
+        picture = _Picture(member.path, stored, split, label, picture_hash(pixels), source[:100])
         self._pictures.append(picture)
         return picture
 
@@ -248,11 +254,10 @@ class _Collector:
         return Intake(layout, classes, items, self._duplicates, leaks, self._left_out, data)
 
 
-def _key(path: str) -> str:
-    """Return what a photo and its XML file have in common: split and stem."""
-    pure = PurePosixPath(path)
-    first = pure.parts[0].lower()
-    return f"{first if first in _SPLITS else ''}/{pure.stem}"
+def _source(folders: Sequence[str]) -> str:
+    """Return which folder of photos is told apart in reports: none where they lie together."""
+    plain = {*PLAIN_FOLDERS, *_SPLITS}
+    return next((name for name in folders if name.lower() not in plain), "")
 
 
 def _item(picture: _Picture, name: str, group: int) -> DatasetItem:
@@ -267,7 +272,8 @@ def _item(picture: _Picture, name: str, group: int) -> DatasetItem:
         label=picture.label,
         boxes=picture.boxes,
         group=group,
-        source=picture.path[:300],
+        source=picture.source,
+        path=picture.path[:300],
     )
 
 
@@ -279,35 +285,6 @@ def _classes(pictures: Sequence[_Picture]) -> tuple[str, ...]:
     if len(found) > _MOST_CLASSES:
         raise ArchiveRejectedError(f"there are more than {_MOST_CLASSES} classes")
     return tuple(sorted(found))
-
-
-def _read_boxes(data: bytes, photo: StoredImage) -> tuple[LabeledBox, ...]:
-    try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise ValueError("it is not a well-formed Pascal VOC file") from error
-    boxes = []
-    for entry in root.iter("object"):
-        corners = entry.find("bndbox")
-        label = (entry.findtext("name") or "").strip()[:100]
-        if corners is None or not label:
-            raise ValueError("an object has no name or no box")
-        try:
-            x0, y0, x1, y1 = (
-                float(corners.findtext(key) or "nan") for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError as error:
-            raise ValueError("a box is not four numbers") from error
-        # One pixel of grace: some tools count from 1, some from 0.
-        inside = -1 <= x0 < x1 <= photo.width + 1 and -1 <= y0 < y1 <= photo.height + 1
-        if not inside:
-            raise ValueError(
-                f"a box lies outside of the photo's {photo.width} x {photo.height} pixels"
-            )
-        boxes.append(LabeledBox(label=label, x0=x0, y0=y0, x1=x1, y1=y1))
-        if len(boxes) > _MOST_BOXES:
-            raise ValueError(f"it has more than {_MOST_BOXES} boxes")
-    return tuple(boxes)
 
 
 def _without_leaks(pictures: Sequence[_Picture], groups: Sequence[int]) -> list[int]:

@@ -90,6 +90,24 @@ class PackedDataset:
         pixels = torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
         return LabeledImages(pixels, torch.tensor(labels, dtype=torch.long), names, tuple(groups))
 
+    def sources(
+        self,
+        split: Split | Literal["all"] = "all",
+        *,
+        classes: Sequence[str],
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> tuple[str, ...]:
+        """Return the source of each image that ``labeled`` returns for the same choice."""
+        found: list[str] = []
+        for item in self.items(split, sample=sample, seed=seed):
+            is_whole = self.card.layout != "boxes"
+            count = int(item.label in classes) if is_whole else len(_wanted(item, classes))
+            # Cards of before have no paths: there they stood in the place of the source.
+            source = item.source if item.path else ""
+            found += [source or self.card.name] * count
+        return tuple(found)
+
     def _examples(
         self, item: DatasetItem, names: tuple[str, ...], size: int, margin: float
     ) -> Iterator[tuple[int, Tensor]]:
@@ -97,7 +115,7 @@ class PackedDataset:
             if item.label in names:
                 yield names.index(item.label), resize(self.read(item), size)
             return
-        wanted = [box for box in item.boxes if box.label in names and _is_large(box)]
+        wanted = _wanted(item, names)
         if not wanted:
             return
         photo = self.read(item)
@@ -106,8 +124,13 @@ class PackedDataset:
             yield names.index(box.label), crop_face(photo, corners, size=size, margin=margin)
 
 
-def _is_large(box: LabeledBox) -> bool:
-    return min(box.x1 - box.x0, box.y1 - box.y0) >= SMALLEST_FACE
+def _wanted(item: DatasetItem, names: Sequence[str]) -> list[LabeledBox]:
+    """Return the faces of these classes that are large enough to be seen."""
+    return [
+        box
+        for box in item.boxes
+        if box.label in names and min(box.x1 - box.x0, box.y1 - box.y0) >= SMALLEST_FACE
+    ]
 
 
 def write_pack(card: DatasetCard, images: Iterable[tuple[str, bytes]]) -> bytes:
@@ -146,7 +169,7 @@ def pack_folder(
                     label=label,
                     boxes=boxes,
                     group=len(items),
-                    source=root.name,
+                    path=path.relative_to(root).as_posix(),
                 )
             )
             stored.append((name, clean.data))

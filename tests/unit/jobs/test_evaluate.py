@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from services.worker.models.registry import pack_weights
 from services.worker.runtime.held import Cancelled
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
-from services.worker.training.packs import PackedDataset, pack_folder
+from services.worker.training.packs import PackedDataset, pack_folder, write_pack
 from shared.problems import Problem
 from shared.results.evaluate import EvaluateResult
 from shared.specs.evaluate import EvaluateSpec
@@ -99,6 +100,33 @@ def test_clean_report_has_pictures_and_all_figures(context: Any) -> None:
     assert header.split(",")[:3] == ["source", "class", "figure"]
     assert any(line.startswith("all,with_mask,recall,") for line in lines)
     EvaluateResult.model_validate_json(result.model_dump_json())
+
+
+def test_sources_of_a_data_set_are_judged_apart(context: Any, pack: bytes) -> None:
+    """Near-duplicates from two places share a group, and each counts for its own place."""
+    whole = PackedDataset(pack)
+    places = {"with_mask": ("door", "hall"), "without_mask": ("door", "door")}
+    items = [
+        item.model_copy(update={"source": places[str(item.label)][n % 2], "group": n // 2})
+        for n, item in enumerate(whole.card.items)
+    ]
+    card = whole.card.model_copy(update={"items": tuple(items)})
+    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
+        context.packs[ID] = write_pack(card, [(i.name, archive.read(i.name)) for i in items])
+    (report,) = job.run(context, spec()).reports
+    assert {name: rate.total for name, rate in report.sources.items()} == {"door": 45, "hall": 15}
+    right = sum(rate.successes for rate in report.sources.values())
+    assert right == report.accuracy.successes
+    lines = context.artifacts[report.csv].decode().splitlines()
+    assert any(line.startswith("hall,with_mask,recall,") for line in lines)
+
+    many = [item.model_copy(update={"source": item.name}) for item in items]
+    card = card.model_copy(update={"items": tuple(many)})
+    with zipfile.ZipFile(io.BytesIO(pack)) as archive:
+        context.packs[ID] = write_pack(card, [(i.name, archive.read(i.name)) for i in items])
+    result = job.run(context, spec())
+    assert result.reports[0].sources == {}
+    assert any("60 sources are too many" in warning for warning in result.warnings)
 
 
 def test_every_row_is_paired_with_the_undefended_one(context: Any) -> None:

@@ -58,7 +58,7 @@ def test_people_are_the_classes_of_an_identity_layout() -> None:
         layout="identities",
     )
     assert (intake.layout, intake.classes) == ("identities", people)
-    assert {(item.label, item.source.split("/")[-2]) for item in intake.items} == {
+    assert {(item.label, item.path.split("/")[-2]) for item in intake.items} == {
         (name, name) for name in people
     }
 
@@ -103,7 +103,7 @@ def test_a_test_image_seen_in_training_is_a_leak_and_leaves_training() -> None:
         }
     )
     assert intake.leaks == 2
-    assert [item.source for item in intake.items] == ["val/a/2.png", "test/a/1.png"]
+    assert [item.path for item in intake.items] == ["val/a/2.png", "test/a/1.png"]
 
 
 def test_what_is_no_picture_is_named_and_left_out() -> None:
@@ -138,13 +138,59 @@ def test_boxes_come_from_pascal_voc_files() -> None:
         }
     )
     assert intake.layout == "boxes"
-    assert [item.source for item in intake.items] == ["images/1.png"]
+    assert [item.path for item in intake.items] == ["images/1.png"]
     assert [(b.label, b.x0, b.x1) for b in intake.items[0].boxes] == [("with_mask", 2, 20)]
     reasons = dict(intake.left_out)
     assert "lies outside of the photo's 32 x 32" in reasons["annotations/2.xml"]
     assert "not a well-formed" in reasons["annotations/3.xml"]
     assert reasons["images/4.png"] == "there is no XML file for it"
     assert reasons["annotations/5.xml"] == "there is no photo for it"
+
+
+def test_photos_of_one_name_have_the_boxes_of_their_own_folder() -> None:
+    """Cameras number their photos alike: no photo may get another's boxes."""
+    boxed = {
+        folder: VOC.format(name=name, x0=2, x1=20).encode()
+        for folder, name in (("door", "with_mask"), ("hall", "without_mask"), ("lost", "other"))
+    }
+    intake = taken(
+        {
+            "train/door/images/1.png": noise(1),
+            "train/door/annotations/1.xml": boxed["door"],
+            "train/door/images/1.txt": b"a note",
+            "train/hall/1.png": noise(2),
+            "train/hall/1.xml": boxed["hall"],
+            "train/yard/images/1.png": noise(3),
+            "train/lost/annotations/1.xml": boxed["lost"],
+            "test/images/door/1.png": noise(4),
+            "test/annotations/door/1.xml": boxed["door"],
+        }
+    )
+    assert [(item.path, item.source, item.boxes[0].label) for item in intake.items] == [
+        ("train/door/images/1.png", "door", "with_mask"),
+        ("train/hall/1.png", "hall", "without_mask"),
+        ("test/images/door/1.png", "door", "with_mask"),
+    ]
+    assert dict(intake.left_out) == {
+        "train/door/images/1.txt": "there is no XML file for it",
+        "train/yard/images/1.png": "there is no XML file for it",
+        "train/lost/annotations/1.xml": "there is no photo for it",
+    }
+
+
+def test_a_folder_within_a_class_is_a_source() -> None:
+    intake = taken(
+        {
+            "train/a/door/2026/1.png": noise(1),
+            "train/a/hall/1.png": noise(2),
+            "train/b/3.png": noise(3),
+        }
+    )
+    assert [(item.label, item.source) for item in intake.items] == [
+        ("a", "door"),
+        ("a", "hall"),
+        ("b", ""),
+    ]
 
 
 def test_entities_in_annotations_are_refused() -> None:
@@ -238,7 +284,7 @@ def test_frames_that_are_too_large_are_left_out(tmp_path: Path) -> None:
     options: dict[str, Any] = {"label": "a", "frames_per_second": 10, "archive": ArchiveLimits()}
     with noisy_film(tmp_path / "film.avi", flat=2).open("rb") as file:
         intake = take_in(file, images=ImageLimits(max_bytes=2000), **options)
-        assert [item.source for item in intake.items] == ["frame 2"]
+        assert [item.path for item in intake.items] == ["frame 2"]
         assert [path for path, _ in intake.left_out] == [f"frame {n}" for n in (0, 1, 3, 4)]
         assert "2000 bytes" in intake.left_out[0][1]
         with pytest.raises(ArchiveRejectedError, match=r"none can be used; .* 50 bytes"):

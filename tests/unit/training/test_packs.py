@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from services.worker.training.packs import PackedDataset, pack_folder, write_pack
-from shared.dataset_card import DatasetCard, DatasetItem
+from shared.dataset_card import DatasetCard, DatasetItem, LabeledBox
 
 ID = "ds_0123456789abcdef01234567"
 VOC = """<annotation><object><name>with_mask</name><bndbox><xmin>10</xmin><ymin>20</ymin>
@@ -81,6 +81,43 @@ def test_boxes_become_face_crops_and_tiny_ones_are_left_out(tmp_path: Path) -> N
     assert data.labels.tolist() == [0]
     center = data.images[0, :, 8, 8].tolist()
     assert center == [255, 128, 0]
+
+
+def test_a_face_has_the_source_of_its_photo(folders: Path) -> None:
+    names = {"door": "b", "hall": "a", "": "a"}
+    stored, items = [], []
+    for number, (source, label) in enumerate(names.items()):
+        data = (folders / "train" / "a" / f"{number}.png").read_bytes()
+        boxes = [LabeledBox(label=label, x0=0, y0=0, x1=side, y1=side) for side in (40, 20, 5)]
+        item = DatasetItem(
+            name=f"images/{number}",
+            width=64,
+            height=64,
+            sha256=hashlib.sha256(data).hexdigest(),
+            boxes=tuple(boxes),
+            group=0,
+            source=source,
+            path=f"{source}/{number}.png",
+        )
+        items.append(item)
+        stored.append((item.name, data))
+    card = DatasetCard(id=ID, name="crowds", layout="boxes", classes=("a", "b"), items=tuple(items))
+    pack = PackedDataset(write_pack(card, stored))
+
+    assert pack.sources(classes=("a", "b")) == ("door",) * 2 + ("hall",) * 2 + ("crowds",) * 2
+    assert pack.sources(classes=("a",)) == ("hall",) * 2 + ("crowds",) * 2
+    assert len(pack.labeled(size=8, classes=("a",))) == 4
+    one = pack.sources(classes=("a", "b"), sample=1, seed=3)
+    chosen = pack.items(sample=1, seed=3)[0]
+    assert one == (chosen.source or "crowds",) * 2
+
+
+def test_before_there_were_paths_they_stood_where_the_source_does_now(folders: Path) -> None:
+    pack = PackedDataset(pack_folder(folders, dataset_id=ID, layout="classes"))
+    old = [item.model_copy(update={"source": item.path, "path": ""}) for item in pack.card.items]
+    card = pack.card.model_copy(update={"items": tuple(old)})
+    again = PackedDataset(write_pack(card, []))
+    assert set(again.sources(classes=("a", "b"))) == {"colors"}
 
 
 def test_the_same_folder_gives_the_same_bytes(folders: Path) -> None:
