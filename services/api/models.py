@@ -131,7 +131,8 @@ async def get_weights(
         )
     path = (model.folder or FilePath()) / WEIGHTS_FILE
     if not path.is_file() or path.stat().st_size != model.card.size:
-        raise Problem("model-unavailable", f"The weights of {model_id!r} are not here.")
+        wanted = f"put the file with SHA-256 {model.card.sha256} at {path}"
+        raise Problem("model-unavailable", f"The weights of {model_id!r} are not here: {wanted}.")
     return serve_file(request, path, sha256=model.card.sha256, media_type=MEDIA_TYPE, filename=name)
 
 

@@ -57,7 +57,7 @@ def test_a_killed_training_ends_with_the_model_of_an_unbroken_one(
 
     stack.wait(is_under_way, what="the third epoch", seconds=90)
     end(first)
-    stack.start(WORKER)
+    stack.start(WORKER, TORCH_HOME=str(stack.folder / "no weights"))
     whole = post(client, dataset_id, "whole")
     broken_job, whole_job = finished(client, broken), finished(client, whole)
 
@@ -85,6 +85,17 @@ def test_a_killed_training_ends_with_the_model_of_an_unbroken_one(
 
     refused = finished(client, post(client, dataset_id, "whole"))
     assert refused["problem"]["type"] == "/problems/model-exists"
+    published = post(
+        client,
+        dataset_id,
+        "from-imagenet",
+        architecture="resnet18",
+        initialization={"source": "imagenet"},
+    )
+    missing = finished(client, published)["problem"]
+    assert (missing["type"], missing["status"]) == ("/problems/model-unavailable", 409)
+    place = stack.settings.registry_dir / "torchvision" / "resnet18-f37072fd.pth"
+    assert f"SHA-256 begins with f37072fd, at {place}" in missing["detail"]
     unknown = client.post(
         "/v1/jobs/train", json={"datasets": [new_id("ds")], "model_id": "nothing"}
     )

@@ -185,7 +185,7 @@ def test_data_sets_are_listed_shown_and_deleted(service: Service) -> None:
 
     found = service.client.get(f"{PATH}/{first}").json()
     assert found["counts"] == {"train": {"a": 2, "b": 1}}
-    assert found["near_duplicates"] == 1
+    assert (found["balance"], found["duplicates"], found["near_duplicates"]) == (0.5, 0, 1)
     sheet = service.client.get(found["contact_sheet_url"])
     assert (sheet.content, sheet.headers["content-type"]) == (b"a picture", "image/jpeg")
     assert service.client.head(found["contact_sheet_url"]).headers["content-length"] == "9"

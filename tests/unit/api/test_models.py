@@ -217,6 +217,20 @@ def test_a_job_can_be_asked_for_again_after_its_model_is_gone(service: Service) 
     assert_problem(service.client.post("/v1/jobs/classify", json=document), 422, "unknown-model")
 
 
+def test_missing_weights_are_asked_for_by_place_and_hash(service: Service) -> None:
+    folder = service.resources.settings.registry_dir / "ours"
+    folder.mkdir(parents=True)
+    kept = json.loads((BUNDLED / "mask-cnn-32" / CARD_FILE).read_text())
+    (folder / CARD_FILE).write_text(json.dumps(kept | {"id": "ours"}))
+    wanted = f"SHA-256 {kept['sha256']} at {folder / 'model.safetensors'}"
+
+    problem = assert_problem(service.client.get(f"{PATH}/ours/weights"), 409, "model-unavailable")
+    assert wanted in problem["detail"]
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    problem = assert_problem(service.client.get(f"{PATH}/ours/weights"), 409, "model-unavailable")
+    assert wanted in problem["detail"]
+
+
 def test_the_operators_models_can_be_named(service: Service) -> None:
     folder = service.resources.settings.registry_dir / "ours"
     folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
 from services.worker.runtime.held import Cancelled
-from shared.model_card import WEIGHTS_FILE
+from shared.model_card import CARD_FILE, WEIGHTS_FILE
 from shared.problems import Problem
 from shared.specs.classify import ClassifySpec
 
@@ -126,6 +126,21 @@ def test_unknown_model_is_a_problem(context_of: Make, bare: Image.Image) -> None
     with pytest.raises(Problem) as refused:
         classify.run(context, ClassifySpec(images=context.ids, model="no-such-model"))
     assert refused.value.slug == "unknown-model"
+
+
+def test_missing_weights_are_asked_for_by_place_and_hash(
+    context_of: Make, bare: Image.Image
+) -> None:
+    context = context_of(bare)
+    card, _ = find_models()["mask-cnn-32"]
+    folder = context.settings.registry_dir / "ours"
+    folder.mkdir(parents=True)
+    ours = card.model_copy(update={"id": "ours"})
+    (folder / CARD_FILE).write_text(ours.model_dump_json())
+    with pytest.raises(Problem) as caught:
+        classify.run(context, ClassifySpec(images=context.ids, model="ours"))
+    assert (caught.value.slug, caught.value.status) == ("model-unavailable", 409)
+    assert f"SHA-256 {card.sha256} at {folder / WEIGHTS_FILE}" in caught.value.detail
 
 
 def test_large_photo_is_annotated_on_a_reduced_copy(context_of: Make, masked: Image.Image) -> None:

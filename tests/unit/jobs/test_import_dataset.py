@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from services.worker.jobs import import_dataset
 from services.worker.training.packs import PackedDataset
@@ -30,7 +31,9 @@ def archive(files: dict[str, bytes]) -> bytes:
 def noise(seed: int) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((40, 40)).save(buffer, "PNG", comment="from the camera")
+    told = PngInfo()
+    told.add_text("Comment", "from the camera")
+    Image.fromarray(pixels).resize((40, 40)).save(buffer, "PNG", pnginfo=told)
     return buffer.getvalue()
 
 
@@ -51,6 +54,8 @@ def test_an_archive_becomes_a_data_set(context_of: Make) -> None:
 
     result = import_dataset.run(context, ImportDatasetSpec(name="mine"))
 
+    assert b"from the camera" in files["a/0.png"]
+    assert b"from the camera" not in context.packs[result.dataset]
     assert result.images == 40
     assert result.classes == ("a", "b")
     assert result.balance == pytest.approx(10 / 30)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from services.worker.models.recognizers import (
     EMBEDDERS,
@@ -37,6 +38,55 @@ def test_embeddings_have_length_one_and_gradients_reach_the_picture(architecture
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(2), atol=1e-5)
     assert faces.grad is not None
     assert float(faces.grad.abs().sum()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", EMBEDDERS)
+def test_learns_sixteen_faces_by_heart(architecture: str) -> None:
+    """Sixteen pictures of noise are those of four people: the nearest of four directions counts."""
+    torch.manual_seed(0)
+    recognizer = build_recognizer(architecture, identifier="x")
+    side = recognizer.input_size[0]
+    faces = torch.rand(16, 3, side, side, generator=torch.Generator().manual_seed(0))
+    people = torch.arange(16) % 4
+    for module in recognizer.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = 0.5  # so that the statistics of eval() keep up in so few steps
+    directions = torch.nn.Parameter(torch.randn(4, recognizer.eval()(faces[:1]).shape[1]))
+    optimizer = torch.optim.Adam([*recognizer.parameters(), directions], lr=1e-3)
+    accuracy = 0.0
+    for _ in range(40):
+        cosines = recognizer.train()(faces) @ functional.normalize(directions).T
+        optimizer.zero_grad()
+        functional.cross_entropy(16 * cosines, people).backward()
+        optimizer.step()
+        with torch.no_grad():
+            cosines = recognizer.eval()(faces) @ functional.normalize(directions).T
+        accuracy = float((cosines.argmax(1) == people).double().mean())
+        if accuracy == 1:
+            break
+    assert accuracy == 1
+
+
+@pytest.mark.parametrize("architecture", EMBEDDERS)
+def test_survives_saving_and_loading_bit_for_bit(architecture: str, tmp_path: Path) -> None:
+    recognizer = build_recognizer(architecture, identifier="mine").eval()
+    recognizer.remember(torch.randn(200, 128))
+    side = recognizer.input_size[0]
+    fields = card_fields(architecture=architecture, input_size=(side, side))
+    card = write_weights(recognizer, tmp_path, **fields)
+
+    again = recognizer_of(card, tmp_path / "mine")
+
+    saved = recognizer.state_dict()
+    assert again.state_dict().keys() == saved.keys()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in again.state_dict().items())
+    faces = torch.rand(1, 3, side, side)
+    with torch.inference_mode():
+        placed = recognizer.to(memory_format=torch.channels_last)
+        assert torch.equal(again(faces), placed(faces))
 
 
 def test_an_unknown_architecture_is_refused() -> None:

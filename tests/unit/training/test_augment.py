@@ -48,6 +48,18 @@ def test_rotation_stays_within_its_angle() -> None:
         assert abs(float(angle)) <= 32
 
 
+def test_zoom_stays_within_its_share_either_way() -> None:
+    # A bright spot 20 px from the middle moves to and fro along its ray, and never off it.
+    images = torch.zeros(200, 3, 65, 65)
+    images[:, :, 32, 52] = 1
+    places = changed(images, zoom=0.1).mean(1).flatten(1).argmax(1)
+    rows, columns = places // 65, places % 65
+    assert set(rows.tolist()) == {32}
+    reach = (columns - 32) / 20
+    assert 1 / 1.1 - 0.03 <= float(reach.min()) < 0.95
+    assert 1.05 < float(reach.max()) <= 1 / 0.9 + 0.03
+
+
 def test_erased_rectangles_have_one_color_and_a_bounded_size() -> None:
     images = pictures(64)
     erased = changed(images, erase=1.0)
