@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[3]
 MOST_MEGABYTES = 2300
 
 SCRIPT = """
-import io, resource, sys
+import io, sys
 import numpy as np
 from PIL import Image
 from skimage import data
 from services.worker.jobs import encrypt as job
 from shared.images import ImageLimits, sanitize
 from shared.specs.encrypt import EncryptSpec
+from tests.memory import peak_kibibytes
 from tests.unit.jobs.conftest import FakeContext
 from pathlib import Path
 from shared.settings import load_settings
@@ -38,7 +39,7 @@ result = job.run(context, spec)
 assert len(image.faces) == 1, image
 back = np.asarray(Image.open(io.BytesIO(context.artifacts[image.photo])))
 assert back.shape == (5000, 8000, 3)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_kibibytes() // 1024)
 """
 
 

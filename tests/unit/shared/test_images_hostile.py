@@ -183,16 +183,17 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "TIFF with overlapping needed tags": (_tiff_profile_bomb, "corrupt-image"),
 }
 _MEASURE = """
-import resource, sys
+import sys
 from shared.images import ImageLimits, ImageRejectedError, sanitize
+from tests.memory import peak_kibibytes
 data = sys.stdin.buffer.read()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_kibibytes()
 try:
     sanitize(data, ImageLimits())
     slug = "accepted"
 except ImageRejectedError as refusal:
     slug = refusal.slug
-print(slug, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(slug, peak_kibibytes() - before)
 """
 
 
