@@ -9,6 +9,7 @@ import torch
 from services.worker.faces.crops import crop_faces
 from services.worker.faces.detection import FaceDetector
 from services.worker.models.registry import default_model, find_models, load_model
+from services.worker.runtime.memory import keep_freed_memory
 from shared.images import decode_rgb
 
 
@@ -17,6 +18,7 @@ class Pipeline:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        keep_freed_memory()  # as Bauta's workers do: every side has the same allocator
         card = default_model("mask")
         self.loaded = load_model(card, find_models()[card.id][1])
         self.detector = FaceDetector()
@@ -36,23 +38,25 @@ class Pipeline:
         return [part.tolist() for part in rows.split([len(part) for part in cut])]
 
 
-def _work(images: list[bytes], start: Barrier, seconds: "multiprocessing.Queue[float]") -> None:
+def _work(
+    images: list[bytes], batch: int, start: Barrier, seconds: "multiprocessing.Queue[float]"
+) -> None:
     pipeline = Pipeline()
-    pipeline.classify(images[:4])
+    pipeline.classify(images[:batch])
     start.wait()
     began = time.perf_counter()
-    for first in range(0, len(images), 8):
-        pipeline.classify(images[first : first + 8])
+    for first in range(0, len(images), batch):
+        pipeline.classify(images[first : first + batch])
     seconds.put(time.perf_counter() - began)
 
 
-def direct_in_processes(images: list[bytes], *, processes: int) -> float:
+def direct_in_processes(images: list[bytes], *, processes: int, batch: int = 8) -> float:
     """Return photos a second when the photos are divided among processes."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(processes)
     seconds: multiprocessing.Queue[float] = context.Queue()
     workers = [
-        context.Process(target=_work, args=(images[n::processes], start, seconds))
+        context.Process(target=_work, args=(images[n::processes], batch, start, seconds))
         for n in range(processes)
     ]
     for worker in workers:

@@ -33,6 +33,7 @@ RAMP_SECONDS = 2.0
 WINDOW_SECONDS = 16.0
 CLIENTS = 8
 PHOTOS_A_JOB = 8
+DIRECT_BATCHES = (1, 4, 8, 16)
 
 
 def photos() -> list[bytes]:
@@ -109,11 +110,37 @@ def connected(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def direct_rate(images: list[bytes]) -> float:
-    """Return photos a second of the bare functions, in two processes at once."""
+def direct_rate(images: list[bytes]) -> dict[str, float]:
+    """Return photos a second of the bare functions in two processes, at their best batch."""
     from benchmarks.pipeline import direct_in_processes
 
-    return direct_in_processes(images, processes=2)
+    by_batch = {
+        batch: direct_in_processes(images, processes=2, batch=batch) for batch in DIRECT_BATCHES
+    }
+    print("  direct, by batch:", {batch: round(value, 1) for batch, value in by_batch.items()})
+    return {"direct": max(by_batch.values())}
+
+
+def litserve_rate(images: list[bytes]) -> dict[str, float]:
+    """Return photos a second of LitServe."""
+    with litserve() as url, connected(url) as client:
+        for start in range(0, 32, 8):
+            post_litserve(client, images[start : start + 8])
+        return {"LitServe": rate(lambda batch: post_litserve(client, batch), batched(images, 1))}
+
+
+def bauta_rates(images: list[bytes], stack: str, folder: Path) -> dict[str, float]:
+    """Return photos a second of Bauta on a stack, with several photos a job and with one."""
+    found = {}
+    with serve(stack, folder) as url, connected(url) as client:
+        for pair in batched(images[:16], 2):
+            post_job(client, pair)
+        for size in (PHOTOS_A_JOB, 1):
+            name = f"Bauta {stack}, {size} photo{'s' * (size > 1)} a job"
+            found[name] = rate(
+                lambda batch: post_job(client, batch) and None, batched(images, size)
+            )
+    return found
 
 
 def spread(values: list[float]) -> str:
@@ -122,27 +149,22 @@ def spread(values: list[float]) -> str:
 
 
 def throughput(images: list[bytes], rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Measure all candidates in turn, ``rounds`` times, each alone on the machine."""
+    """Measure all candidates in turn, ``rounds`` times, each alone on the machine.
+
+    Every round begins with another candidate: a machine that slows down favors nobody.
+    """
+    candidates: list[Callable[[int], dict[str, float]]] = [
+        lambda _: direct_rate(images),
+        lambda _: litserve_rate(images),
+        lambda number: bauta_rates(images, STACKS[0], folder / f"0-{number}"),
+        lambda number: bauta_rates(images, STACKS[1], folder / f"1-{number}"),
+    ]
     found: dict[str, list[float]] = {}
-    for round_number in range(rounds):
-        found.setdefault("direct", []).append(direct_rate(images))
-        with litserve() as url, connected(url) as client:
-            for start in range(0, 32, 8):
-                post_litserve(client, images[start : start + 8])
-            found.setdefault("LitServe", []).append(
-                rate(lambda batch: post_litserve(client, batch), batched(images, 1))
-            )
-        for stack in STACKS:
-            place = folder / f"{STACKS.index(stack)}-{round_number}"
-            with serve(stack, place) as url, connected(url) as client:
-                for pair in batched(images[:16], 2):
-                    post_job(client, pair)
-                for size in (PHOTOS_A_JOB, 1):
-                    value = rate(
-                        lambda batch: post_job(client, batch) and None, batched(images, size)
-                    )
-                    name = f"Bauta {stack}, {size} photo{'s' * (size > 1)} a job"
-                    found.setdefault(name, []).append(value)
+    for number in range(rounds):
+        first = number % len(candidates)
+        for measure in candidates[first:] + candidates[:first]:
+            for name, value in measure(number).items():
+                found.setdefault(name, []).append(value)
         print({name: [round(v, 1) for v in values] for name, values in found.items()}, flush=True)
     return found
 
@@ -214,10 +236,16 @@ def main() -> None:
         rates = throughput(images, arguments.rounds, folder)
         added = latency(images, folder)
         queue = jobs_a_second(images, folder, jobs=arguments.jobs)
-    print(f"photos a second, median [range] of {arguments.rounds} rounds; ratio to LitServe")
+    print(
+        f"photos a second, median [range] of {arguments.rounds} rounds; "
+        "ratio to LitServe; ratio to direct"
+    )
     for name, values in rates.items():
-        ratios = [value / peer for value, peer in zip(values, rates["LitServe"], strict=True)]
-        print(f"  {name:32} {spread(values):24} {spread(ratios)}")
+        ratios = [
+            spread([value / peer for value, peer in zip(values, rates[peers], strict=True)])
+            for peers in ("LitServe", "direct")
+        ]
+        print(f"  {name:40} {spread(values):24} {ratios[0]:20} {ratios[1]}")
     print("latency added to one job of one photo, milliseconds")
     for name, values in added.items():
         print(
