@@ -22,7 +22,7 @@ RESNET = Recipe(
     architecture="resnet34_7x7",  # the paper's: torchvision's network as it is
     size=32,
     classes=BINARY,
-    config=TrainConfig(epochs=24, max_lr=2e-3, batch_size=128, seed=1),
+    config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=128, seed=1),
 )
 TRAINED_HERE = {RESNET.id: RESNET}
 
