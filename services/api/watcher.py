@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,11 +32,15 @@ SAFETY_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
 
+# What a source asks of an event it hears of: job's id, event. Whether anybody waits for it.
+Matters = Callable[[str, str], bool]
+
+
 class ChangeSource(Protocol):
     """Follows the database."""
 
-    def changed(self) -> bool:
-        """Wait a moment; whether something may have been committed."""
+    def changed(self, matters: Matters) -> bool:
+        """Wait a moment; whether something that matters may have been committed."""
 
     def interrupt(self) -> None:
         """End a wait that another thread is in."""
@@ -52,7 +57,8 @@ class _SqliteSource:
         self._cursor = self._connection.cursor()
         self._version: int | None = None
 
-    def changed(self) -> bool:
+    def changed(self, matters: Matters) -> bool:
+        del matters  # its version says that something was committed, not what
         time.sleep(SQLITE_POLL_SECONDS)
         self._cursor.execute("PRAGMA data_version")
         row = self._cursor.fetchone()
@@ -80,14 +86,16 @@ class _PostgresSource:
         self._interruptions, self._interrupter = socket.socketpair()
         self._interrupter.setblocking(False)
 
-    def changed(self) -> bool:
+    def changed(self, matters: Matters) -> bool:
         heard, interrupted = self._connection.fileno(), self._interruptions.fileno()
         ready, _, _ = select.select((heard, interrupted), (), (), SAFETY_SECONDS)
         if interrupted in ready:
             self._interruptions.recv(4096)
         if heard not in ready:
             return False
-        return bool(list(self._connection.notifies(timeout=0)))
+        news = [notice.payload.split(" ") for notice in self._connection.notifies(timeout=0)]
+        # Words of a later release are heard as news of anything.
+        return any(len(words) != 2 or matters(*words) for words in news)
 
     def interrupt(self) -> None:
         with suppress(BlockingIOError):  # full: it will end anyway
@@ -222,11 +230,17 @@ class Watcher:
                     self._wanted.wait()
                 continue
             due = time.monotonic() - asked > SAFETY_SECONDS
-            if not (self._fresh.is_set() or due or source.changed()):
+            if not (self._fresh.is_set() or due or source.changed(self._matters)):
                 continue
             self._fresh.clear()
             asked = time.monotonic()
             self._compare()
+
+    def _matters(self, job_id: str, event: str) -> bool:
+        """Whether anybody waits for this event: most wait for their job's end only."""
+        with self._lock:
+            waiters = tuple(self._waiters.get(job_id, ()))
+        return any(waiter.after_seq is not None or event in FINAL_STATES for waiter in waiters)
 
     def _compare(self) -> None:
         """Wake whoever waits for something that has happened."""

@@ -114,7 +114,14 @@ class ClaimQueries(Queries):
     def progress(self, job_id: str, fence: int, data: dict[str, Any]) -> str | None:
         """Record progress and an event; returns the job's state, ``None`` when not held."""
         with self._write() as session:
-            job = self._update_held(session, job_id, fence, progress=data, **COUNTED)
+            # Not the whole row: its spec and images may be long, and this is asked often.
+            job = session.execute(
+                update(Job)
+                .where(*_held(job_id, fence))
+                .values(progress=data, **COUNTED)
+                .returning(Job.id, Job.tenant_id, Job.state, Job.event_seq)
+                .execution_options(synchronize_session=False)
+            ).one_or_none()
             if job is None:
                 return None
             seq = self._event(session, job, "progress", data, seq=job.event_seq)
@@ -126,7 +133,8 @@ class ClaimQueries(Queries):
                         Event.seq <= seq - KEPT_PROGRESS_EVENTS,
                     )
                 )
-            return job.state
+            state: str = job.state
+            return state
 
     def event(self, job_id: str, fence: int, kind: str, data: dict[str, Any]) -> bool:
         """Record an event of the job's own making; false when not held."""
@@ -147,10 +155,17 @@ class ClaimQueries(Queries):
         result: dict[str, Any] | None = None,
         problem: Problem | None = None,
         artifacts: Sequence[NewArtifact] = (),
+        progress: dict[str, Any] | None = None,
+        stored: bool = True,
     ) -> bool:
-        """End a job in one transaction; false when it is not held, and then nothing changed."""
+        """End a job in one transaction; false when it is not held, and then nothing changed.
+
+        ``progress``: the last, if it was not recorded. ``stored``: whether this claim may have put
+        anything into the object store.
+        """
         with self._write() as session:
             document = problem.document() if problem else None
+            last = {} if progress is None else {"progress": progress}
             job = self._update_held(
                 session,
                 job_id,
@@ -161,6 +176,7 @@ class ClaimQueries(Queries):
                 finished_at=db_now(),
                 lease_expires_at=None,
                 expires_at=db_now() + retention_seconds,
+                **last,
                 **COUNTED,
             )
             if job is None:
@@ -175,14 +191,18 @@ class ClaimQueries(Queries):
                 )
                 for position, artifact in enumerate(artifacts)
             )
-            self._sweep_attempts(session, job, keep=bool(artifacts))
+            self._sweep_attempts(session, job, keep=bool(artifacts), stored=stored)
             self._sweep_upload(session, job)
             data = {"state": state, "problem": document}
             self._event(session, job, state, data, seq=job.event_seq)
             return True
 
-    def _sweep_attempts(self, session: Session, job: Job, *, keep: bool) -> None:
+    def _sweep_attempts(
+        self, session: Session, job: Job, *, keep: bool, stored: bool = True
+    ) -> None:
         """Empty what earlier claims, and this one's checkpoints, left in the object store."""
+        if job.fence == 1 and not stored:
+            return
         had = session.execute(
             delete(Checkpoint).where(Checkpoint.job_id == job.id).returning(Checkpoint.name)
         ).all()

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from shared.db.queries import Queries, image_prefix
+from shared.db.engine import db_now
+from shared.db.queries import Queries, image_prefix, table_of
 from shared.db.tables import LIVE_STATES, Image, Job, JobImage, Sweep
 from shared.problems import Problem
 
@@ -33,7 +35,8 @@ class ImageQueries(Queries):
         """Record an upload that lives until deleted or expired."""
         with self._write() as session:
             now = self._now(session)
-            image = image_row(tenant_id, new, now=now, retention_seconds=retention_seconds)
+            values = image_values(tenant_id, new, now=now, retention_seconds=retention_seconds)
+            image = Image(**values)
             session.add(image)
             keep_bytes(session, [new])
             return image
@@ -91,46 +94,47 @@ class ImageQueries(Queries):
         Called before the bytes are stored: whatever dies in between, nobody's photo stays behind.
         Returns the sweeps' ids by image, for ``NewImage.sweep_id``.
         """
+        prefixes = {image_prefix(tenant_id, image_id): image_id for image_id in image_ids}
+        table = table_of(Sweep)
+        rows = [{"tenant_id": tenant_id, "prefix": prefix, "last": False} for prefix in prefixes]
         with self._write() as session:
-            due_at = self._now(session) + within_seconds
-            sweeps = {
-                image_id: Sweep(
-                    tenant_id=tenant_id, prefix=image_prefix(tenant_id, image_id), due_at=due_at
-                )
-                for image_id in image_ids
-            }
-            session.add_all(sweeps.values())
-            session.flush()
-            return {image_id: sweep.id for image_id, sweep in sweeps.items()}
+            made = session.execute(
+                insert(table)
+                .values(due_at=db_now() + within_seconds)
+                .returning(table.c.id, table.c.prefix),
+                rows,
+            )
+            return {prefixes[prefix]: sweep_id for sweep_id, prefix in made}
 
 
 def keep_bytes(session: Session, images: Sequence[NewImage]) -> None:
     """Call off the sweeps that were announced for images whose rows are being committed."""
     announced = [image.sweep_id for image in images if image.sweep_id is not None]
     if announced:
-        session.execute(delete(Sweep).where(Sweep.id.in_(announced)))
+        table = table_of(Sweep)
+        session.execute(delete(table).where(table.c.id.in_(announced)))
 
 
-def image_row(
+def image_values(
     tenant_id: str,
     new: NewImage,
     *,
     now: float,
     retention_seconds: float,
     job_id: str | None = None,
-) -> Image:
-    """Build the row of an image."""
-    return Image(
-        id=new.id,
-        tenant_id=tenant_id,
-        job_id=job_id,
-        media_type=new.media_type,
-        width=new.width,
-        height=new.height,
-        orientation=new.orientation,
-        size=new.size,
-        sha256=new.sha256,
-        object_key=new.object_key,
-        created_at=now,
-        expires_at=now + retention_seconds,
-    )
+) -> dict[str, Any]:
+    """Return the columns of an image."""
+    return {
+        "id": new.id,
+        "tenant_id": tenant_id,
+        "job_id": job_id,
+        "media_type": new.media_type,
+        "width": new.width,
+        "height": new.height,
+        "orientation": new.orientation,
+        "size": new.size,
+        "sha256": new.sha256,
+        "object_key": new.object_key,
+        "created_at": now,
+        "expires_at": now + retention_seconds,
+    }

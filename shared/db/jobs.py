@@ -3,11 +3,12 @@
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.db.images import NewImage, image_row, keep_bytes
-from shared.db.queries import Queries
+from shared.db.engine import db_now
+from shared.db.images import NewImage, image_values, keep_bytes
+from shared.db.queries import Queries, table_of
 from shared.db.tables import (
     Artifact,
     Dataset,
@@ -58,42 +59,48 @@ class JobQueries(Queries):
         A repeated idempotency key with the same fingerprint returns the first job.
         """
         with self._write() as session:
-            now = self._now(session)
+            waiting = select(func.count()).where(Job.state == "queued").scalar_subquery()
+            now, queued = session.execute(select(db_now(), waiting)).one()
             if new.idempotency_key is not None:
                 earlier = self._earlier(session, new, expires_at=now + retention_seconds)
                 if earlier is not None:
                     return earlier, False
-            self._refuse_full(session, max_queued)
-            session.add_all(
-                image_row(
-                    new.tenant_id,
-                    image,
-                    now=now,
-                    retention_seconds=retention_seconds,
-                    job_id=new.id,
-                )
-                for image in new.images
-            )
-            keep_bytes(session, new.images)
+            _refuse_full(queued, max_queued)
+            wanted = set(new.spec.image_ids)
+            if new.images:
+                rows = [
+                    image_values(
+                        new.tenant_id,
+                        image,
+                        now=now,
+                        retention_seconds=retention_seconds,
+                        job_id=new.id,
+                    )
+                    for image in new.images
+                ]
+                session.execute(insert(table_of(Image)), rows)
+                keep_bytes(session, new.images)
+                wanted -= {image.id for image in new.images}
             if new.sweep_id is not None:
                 session.execute(delete(Sweep).where(Sweep.id == new.sweep_id))
-            session.flush()
-            wanted = set(new.spec.image_ids)
-            self._refuse_unknown_images(
-                session, new.tenant_id, new.spec, wanted, now, job_id=new.id
-            )
+            self._refuse_unknown_images(session, new.tenant_id, new.spec, wanted, now)
             self._refuse_unknown_datasets(session, new.tenant_id, new.spec, now)
             self._refuse_unknown_models(session, new.tenant_id, new.spec, new.shipped_models)
             job = _job_row(new, now=now, expires_at=now + retention_seconds)
             job.ring_at = now + ring_again_seconds
             session.add(job)
             session.flush()
-            session.add_all(
-                JobImage(
-                    job_id=new.id, position=position, tenant_id=new.tenant_id, image_id=image_id
-                )
+            reads = [
+                {
+                    "job_id": new.id,
+                    "position": position,
+                    "tenant_id": new.tenant_id,
+                    "image_id": image_id,
+                }
                 for position, image_id in enumerate(new.spec.image_ids)
-            )
+            ]
+            if reads:
+                session.execute(insert(table_of(JobImage)), reads)
             self._event(session, job, "queued", {"state": "queued"}, seq=job.event_seq)
             return job, True
 
@@ -137,13 +144,6 @@ class JobQueries(Queries):
             )
         return session.get_one(Job, kept.job_id)
 
-    def _refuse_full(self, session: Session, max_queued: int) -> None:
-        queued = session.scalar(select(func.count()).where(Job.state == "queued")) or 0
-        if queued >= max_queued:
-            detail = f"{queued} jobs are waiting; the limit is {max_queued}."
-            problem = Problem("queue-full", detail, limit=max_queued)
-            raise problem.with_headers(Retry_After="5")
-
     def _refuse_unknown_images(
         self,
         session: Session,
@@ -151,9 +151,9 @@ class JobQueries(Queries):
         spec: JobSpec,
         wanted: set[str],
         now: float,
-        *,
-        job_id: str | None = None,
     ) -> None:
+        if not wanted:
+            return
         # Locked, so that none of them can be deleted before this job is seen to read it.
         found = session.scalars(
             select(Image.id)
@@ -161,7 +161,7 @@ class JobQueries(Queries):
                 Image.id.in_(wanted),
                 Image.tenant_id == tenant_id,
                 Image.expires_at > now,
-                or_(Image.job_id.is_(None), Image.job_id == job_id),
+                Image.job_id.is_(None),
             )
             .with_for_update(read=True)
         )
@@ -350,6 +350,13 @@ class JobQueries(Queries):
         """Let the keeper ring for this job at its next round: the first ring did not go out."""
         with self._write() as session:
             session.execute(update(Job).where(Job.id == job_id).values(ring_at=self._now(session)))
+
+
+def _refuse_full(queued: int, max_queued: int) -> None:
+    if queued >= max_queued:
+        detail = f"{queued} jobs are waiting; the limit is {max_queued}."
+        problem = Problem("queue-full", detail, limit=max_queued)
+        raise problem.with_headers(Retry_After="5")
 
 
 def _visible(tenant_id: str) -> Select[Job]:

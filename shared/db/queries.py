@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,7 @@ from shared.db.tables import (
 )
 from shared.specs import SPECS, JobSpec, parse_spec
 
-CHANNEL = "bauta_jobs"
+CHANNEL = "bauta_jobs"  # hears ``job_… event`` of every event, when it is committed
 CHECKPOINTS = "checkpoints"
 UPLOAD_FILE = "file"
 COUNTED: dict[str, Any] = {"event_seq": Job.event_seq + 1}
@@ -64,6 +64,11 @@ def model_prefix(tenant_id: str, weights_id: str) -> str:
     return f"{tenant_id}/models/{weights_id}/"
 
 
+def table_of(entity: type[Base]) -> Table:
+    """Return an entity's table, for statements without the bookkeeping of objects."""
+    return cast(Table, entity.__table__)
+
+
 class Queries:
     """Base of the query groups."""
 
@@ -95,7 +100,7 @@ class Queries:
     def _event(
         self,
         session: Session,
-        job: Job,
+        job: Job | Row[*tuple[Any, ...]],
         kind: str,
         data: dict[str, Any],
         *,
@@ -123,12 +128,12 @@ class Queries:
         )
         if self._postgres:
             # In the same round trip; who listens hears it when the transaction commits.
-            row = row.returning(func.pg_notify(CHANNEL, job.id))
+            row = row.returning(func.pg_notify(CHANNEL, f"{job.id} {kind}"))
         session.execute(row)
         return seq
 
     def _sweep(self, session: Session, tenant_id: str, prefix: str) -> None:
-        session.add(Sweep(tenant_id=tenant_id, prefix=prefix, due_at=self._now(session)))
+        session.add(Sweep(tenant_id=tenant_id, prefix=prefix, due_at=db_now()))
 
     def _sweep_upload(self, session: Session, job: Job) -> None:
         """Delete the file that an ended job was created with."""
@@ -191,4 +196,4 @@ class Queries:
             .execution_options(synchronize_session=False)
         )
         if self._postgres:
-            session.execute(select(func.pg_notify(CHANNEL, job.id)))
+            session.execute(select(func.pg_notify(CHANNEL, f"{job.id} {state}")))

@@ -72,7 +72,9 @@ class JobContext:
         self._held = held
         self._services = services
         self._quiet_until = 0.0
+        self.last_progress: dict[str, Any] | None = None  # to be written with the job's end
         self.artifacts: list[NewArtifact] = []
+        self.has_stored = False  # whether anything may lie under this attempt's prefix
         self._left: set[str] = set()
         self.job_id = held.job.id
         self.tenant_id = held.job.tenant_id
@@ -113,13 +115,17 @@ class JobContext:
         self._held.check()
 
     def progress(self, done: int, total: int, message: str = "", **data: Any) -> None:
-        """Report progress; written at most four times a second, and at the end."""
+        """Report progress; written at most four times a second, and the last with the job's end."""
         self.check()
+        document = {"done": done, "total": total, "message": message, **data}
+        if done >= total:
+            self.last_progress = document
+            return
         now = time.monotonic()
-        if now < self._quiet_until and done < total:
+        if now < self._quiet_until:
             return
         self._quiet_until = now + PROGRESS_SECONDS
-        document = {"done": done, "total": total, "message": message, **data}
+        self.last_progress = None
         try:
             state = self._services.repository.claims.progress(self.job_id, self.attempt, document)
         except OUTAGES as error:
@@ -156,6 +162,7 @@ class JobContext:
         if not _NAME.fullmatch(name):
             raise ValueError(f"not an artifact's name: {name!r}")
         key = job_prefix(self.tenant_id, self.job_id, self.attempt) + name
+        self.has_stored = True
         self._patiently(lambda: self._services.objects.put(key, data), stopped=stopped)
         new = NewArtifact(
             name=name,
@@ -315,6 +322,7 @@ class JobContext:
         While the database does not answer nothing is saved, and the earlier one stays.
         """
         prefix = job_prefix(self.tenant_id, self.job_id, self.attempt) + f"{CHECKPOINTS}/"
+        self.has_stored = True
         stamp = f"{time.time_ns():x}"
         keys = {name: f"{prefix}{stamp}/{name}" for name in files}
         for name, data in files.items():

@@ -96,17 +96,23 @@ class Engine:
             return []
         others: list[Job] = []
         try:
-            others = self._claims.claim_batch(first, limit=self._batch_jobs - 1, **claiming)
+            others = self._claims.claim_batch(first, limit=self._room_beside(first), **claiming)
         except OUTAGES as error:
             logger.warning("%s runs alone: %s", first.id, first_line(error))
         lease_seconds = self._settings.lease_seconds
         return [Held.of(job, lease_seconds=lease_seconds) for job in (first, *others)]
 
-    @property
-    def _batch_jobs(self) -> int:
-        # On a CPU larger batches are hardly faster, and other workers could have shared the jobs.
+    def _room_beside(self, first: Job) -> int:
+        """Return how many more jobs as large as ``first`` belong into its batch.
+
+        More photos at once than a pass through a network likes are no faster: their jobs would only
+        wait for each other, while other workers could have shared them.
+        """
         on_gpu = str(self._services.device).startswith("cuda")
-        return self._settings.batch_jobs or (16 if on_gpu else 4)
+        jobs, photos = (16, 64) if on_gpu else (4, 8)
+        jobs = self._settings.batch_jobs or jobs
+        own = len((first.spec or {}).get("images", ()))
+        return min(jobs, photos // max(1, own)) - 1
 
     def _run(self, claims: Sequence[Held]) -> None:
         self._heart.hold(claims)

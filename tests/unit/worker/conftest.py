@@ -91,28 +91,32 @@ class Bench:
             find_module=lambda kind: cast(Any, module),
         )
 
-    def create(self, image: bytes = b"", **spec: Any) -> str:
-        """Queue a classify job on one stored image."""
-        image_id = new_id("img")
-        key = image_prefix(TENANT, image_id) + "content"
-        self.objects.put(key, image)
-        new = NewImage(
-            id=image_id,
-            media_type="image/png",
-            width=1,
-            height=1,
-            orientation=1,
-            size=len(image),
-            sha256="0" * 64,
-            object_key=key,
-        )
-        parsed = ClassifySpec.model_validate({"images": [image_id], **spec})
+    def create(self, image: bytes = b"", *, photos: int = 1, **spec: Any) -> str:
+        """Queue a classify job on stored images."""
+        stored = []
+        for _ in range(photos):
+            image_id = new_id("img")
+            key = image_prefix(TENANT, image_id) + "content"
+            self.objects.put(key, image)
+            stored.append(
+                NewImage(
+                    id=image_id,
+                    media_type="image/png",
+                    width=1,
+                    height=1,
+                    orientation=1,
+                    size=len(image),
+                    sha256="0" * 64,
+                    object_key=key,
+                )
+            )
+        parsed = ClassifySpec.model_validate({"images": [new.id for new in stored], **spec})
         job, _ = self.repository.jobs.create(
             NewJob(
                 id=new_id("job"),
                 tenant_id=TENANT,
                 spec=parsed,
-                images=[new],
+                images=stored,
                 shipped_models=parsed.model_ids,
             ),
             max_queued=1000,

@@ -36,7 +36,7 @@ def begin(bench: Bench) -> Begin:
     return claim
 
 
-def test_progress_is_written_seldom_but_the_end_always(bench: Bench, begin: Begin) -> None:
+def test_progress_is_written_seldom_and_the_last_with_the_end(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
     for done in range(1, 101):
         context.progress(done, 100, "working")
@@ -45,10 +45,18 @@ def test_progress_is_written_seldom_but_the_end_always(bench: Bench, begin: Begi
     written = [event.data["done"] for event in events if event.type == "progress"]
 
     assert written[0] == 1
-    assert written[-1] == 100
+    assert 100 not in written
     assert len(written) < 20
-    progress = bench.job(context.job_id).progress
-    assert progress == {"done": 100, "total": 100, "message": "working"}
+    assert context.last_progress == {"done": 100, "total": 100, "message": "working"}
+
+
+def test_a_next_phase_follows_the_end_of_the_one_before(bench: Bench, begin: Begin) -> None:
+    context, _ = begin()
+    context.progress(5, 5, "training")
+    context.progress(0, 3, "judging")
+
+    assert context.last_progress is None
+    assert bench.job(context.job_id).progress == {"done": 0, "total": 3, "message": "judging"}
 
 
 def test_progress_tells_of_a_cancellation(bench: Bench, begin: Begin) -> None:

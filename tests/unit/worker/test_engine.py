@@ -8,6 +8,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from services.worker.runtime import context as context_module
 from services.worker.runtime.context import JobContext
 from services.worker.runtime.held import Cancelled, DeadlineExceeded, HandBack
+from shared.db.queries import job_prefix
 from shared.images import ImageRejectedError, decode_rgb
 from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
@@ -62,6 +63,57 @@ def test_compatible_jobs_run_as_one_batch(bench: Bench) -> None:
     for job_id in jobs:
         assert (bench.job(job_id).result or {})["warnings"] == [job_id]
     assert bench.job(other).state == "succeeded"
+
+
+@pytest.mark.parametrize(("photos", "expected"), [(1, [4, 2]), (3, [2, 2, 2]), (8, [])])
+def test_a_batch_has_no_more_photos_than_a_pass_likes(
+    bench: Bench, photos: int, expected: list[int]
+) -> None:
+    jobs = [bench.create(photos=photos) for _ in range(6)]
+    sizes: list[int] = []
+    alone: list[str] = []
+
+    def run(context: JobContext, spec: Any) -> Any:
+        alone.append(context.job_id)
+        return a_result()
+
+    def run_batch(items: Any) -> Any:
+        sizes.append(len(items))
+        return [a_result() for _ in items]
+
+    bench.engine(run, run_batch).look()
+
+    assert sizes == expected
+    assert alone == ([] if expected else jobs)
+    assert {bench.job(job_id).state for job_id in jobs} == {"succeeded"}
+
+
+def test_the_last_progress_comes_with_the_end(bench: Bench) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        context.progress(1, 1, "all of it")
+        assert bench.job(job_id).progress is None
+        return a_result()
+
+    bench.engine(run).look()
+
+    assert bench.job(job_id).progress == {"done": 1, "total": 1, "message": "all of it"}
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_only_what_may_have_been_stored_is_swept(bench: Bench, stores: bool) -> None:
+    job_id = bench.create()
+
+    def run(context: JobContext, spec: Any) -> Any:
+        if stores:
+            context.put_artifact("half.txt", b"half", "text/plain")
+        raise Problem("invalid-input", "no")
+
+    bench.engine(run).look()
+
+    swept = [sweep.prefix for sweep in bench.repository.keeping.due_sweeps()]
+    assert swept == ([job_prefix(TENANT, job_id, 1)] if stores else [])
 
 
 @pytest.mark.parametrize("how", ["raises", "returns too few", "runs out of memory"])
