@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.job_request import JobRequest
 from services.api.resources import Resources
-from services.api.uploads import CleanImage, clean, discard, discarded_on_refusal, store
+from services.api.uploads import CleanImage, clean_all, discard, discarded_on_refusal, store
 from shared.db.jobs import NewJob
 from shared.db.queries import new_id
 from shared.db.tables import Job
@@ -24,11 +24,9 @@ _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 async def clean_uploads(resources: Resources, wanted: JobRequest) -> list[CleanImage]:
     """Check all images that came with the request; raises the first one's problem."""
-    ids = wanted.spec.image_ids
-    return [
-        await clean(resources, image_id, data, pointer=f"/images/{ids.index(image_id)}")
-        for image_id, data in wanted.uploads.items()
-    ]
+    places = {image_id: place for place, image_id in enumerate(wanted.spec.image_ids)}
+    pointers = {image_id: f"/images/{places[image_id]}" for image_id in wanted.uploads}
+    return await clean_all(resources, wanted.uploads, pointers=pointers)
 
 
 async def create_job(
