@@ -48,13 +48,13 @@ async def _answer(
     images: tuple[str, ...],
     headers: dict[str, str],
 ) -> Response:
-    if wait is not None:
-        job = await _waited(request, resources, job, wait)
     artifacts: list[Artifact] = []
-    if job.state in FINAL_STATES:
+    if wait is not None:
+        job, artifacts = await _waited(request, resources, job, wait)
+    elif job.state in FINAL_STATES:  # a request that was repeated
         find = resources.repository.jobs.artifacts
         artifacts = await run_in_threadpool(find, job.tenant_id, job.id)
-    else:
+    if job.state not in FINAL_STATES:
         headers = {**headers, "Retry-After": RETRY_AFTER}
     headers = {**headers, **verdict_header(job)}
     if images:
@@ -69,12 +69,16 @@ def verdict_header(job: Job) -> dict[str, str]:
     return {VERDICT: str(verdict)} if verdict else {}
 
 
-async def _waited(request: Request, resources: Resources, job: Job, seconds: float) -> Job:
+async def _waited(
+    request: Request, resources: Resources, job: Job, seconds: float
+) -> tuple[Job, list[Artifact]]:
     try:
         ended = await wait_until_final(request, resources, job, seconds)
     except (Problem, *OUTAGES):
         # To wait was a wish. An error now would make the client send its job again.
-        return job
+        if job.state in FINAL_STATES:
+            raise  # its artifacts are not known, and an answer without them would be wrong
+        return job, []
     if ended is None:
         raise missing_job(job.id)
     return ended

@@ -13,7 +13,7 @@ from services.api.content import serve
 from services.api.documentation import problems
 from services.api.headers import matches, preferred_wait
 from services.api.paging import next_link, page_token, read_page_token
-from services.api.resources import found_job, missing_job
+from services.api.resources import missing_job
 from services.api.schemas import JobPage, JobView, is_id, job_url
 from services.api.waiting import wait_until_final
 from shared.db.tables import FINAL_STATES
@@ -64,14 +64,15 @@ def list_jobs(
 async def get_job(job_id: JobId, request: Request, tenant: Tenant, resources: Shared) -> Response:
     """Return a job. `Prefer: wait=N` answers when it has ended, at the latest after N seconds."""
     wait = preferred_wait(request.headers, most=resources.settings.max_wait_seconds)
-    job = await run_in_threadpool(found_job, resources, tenant, job_id)
+    read = resources.repository.jobs.with_artifacts
+    found = await run_in_threadpool(read, tenant, job_id)
     applied = {}
-    if wait is not None:
+    if found is not None and wait is not None:
         applied["Preference-Applied"] = f"wait={wait:g}"
-        ended = await wait_until_final(request, resources, job, wait)
-        if ended is None:
-            raise missing_job(job_id)
-        job = ended
+        found = await wait_until_final(request, resources, found[0], wait)
+    if found is None:
+        raise missing_job(job_id)
+    job, artifacts = found
     etag = f'"{job.event_seq}-{job.state}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", **applied}
     headers |= verdict_header(job)
@@ -79,7 +80,6 @@ async def get_job(job_id: JobId, request: Request, tenant: Tenant, resources: Sh
         headers["Retry-After"] = RETRY_AFTER
     if matches(etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    artifacts = await run_in_threadpool(resources.repository.jobs.artifacts, tenant, job.id)
     return JSONResponse(JobView.of(job, artifacts).model_dump(mode="json"), headers=headers)
 
 

@@ -8,13 +8,15 @@ from starlette.requests import ClientDisconnect
 
 from services.api.resources import Resources
 from shared.db.jobs import Snapshot
-from shared.db.tables import FINAL_STATES, Job
+from shared.db.tables import FINAL_STATES, Artifact, Job
 
 
 async def wait_until_final(
     request: Request, resources: Resources, job: Job, seconds: float
-) -> Job | None:
-    """Return the job once it has ended, or as it is after ``seconds``; ``None`` when deleted.
+) -> tuple[Job, list[Artifact]] | None:
+    """Return the job and its artifacts once it has ended, or as it is after ``seconds``.
+
+    ``None`` when it has been deleted.
 
     Call it when the request's body has been read. Raises ``ClientDisconnect`` as soon as nobody
     waits for the answer any more, and the problem ``too-many-waiting``.
@@ -26,7 +28,7 @@ async def wait_until_final(
             await _unless(gone, asyncio.ensure_future(news))
         finally:
             gone.cancel()
-    return await run_in_threadpool(resources.repository.jobs.get, job.tenant_id, job.id)
+    return await run_in_threadpool(resources.repository.jobs.with_artifacts, job.tenant_id, job.id)
 
 
 async def _unless(gone: asyncio.Task[None], news: asyncio.Future[Snapshot | None]) -> None:

@@ -250,6 +250,17 @@ class JobQueries(Queries):
                 )
             )
 
+    def with_artifacts(self, tenant_id: str, job_id: str) -> tuple[Job, list[Artifact]] | None:
+        """Return what ``get`` and ``artifacts`` do, in one transaction."""
+        with self._read() as session:
+            job = session.scalar(_visible(tenant_id).where(Job.id == job_id))
+            if job is None:
+                return None
+            found = session.scalars(
+                select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.position)
+            )
+            return job, list(found)
+
     def artifacts_of(self, tenant_id: str, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
         """Return the artifacts of several jobs, by job."""
         found: dict[str, list[Artifact]] = {}

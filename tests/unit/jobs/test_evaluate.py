@@ -48,15 +48,14 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return pack_folder(root, dataset_id=ID, layout="classes")
 
 
-@pytest.fixture(scope="module")
-def small(pack: bytes) -> tuple[Any, bytes]:
-    torch.manual_seed(0)
+def learned(pack: bytes, name: str, seed: int) -> tuple[Any, bytes]:
+    torch.manual_seed(seed)
     data = PackedDataset(pack).labeled("train", size=16, classes=CLASSES)
     classifier = build("cnn", classes=CLASSES, input_size=16)
-    train(classifier, data, data, TrainConfig(epochs=6, batch_size=8, max_lr=3e-3))
+    train(classifier, data, data, TrainConfig(epochs=6, batch_size=8, max_lr=3e-3, seed=seed))
     return pack_weights(
         classifier,
-        id="small",
+        id=name,
         task="mask",
         architecture="cnn",
         classes=CLASSES,
@@ -66,6 +65,11 @@ def small(pack: bytes) -> tuple[Any, bytes]:
         training_data={},
         training={},
     )
+
+
+@pytest.fixture(scope="module")
+def small(pack: bytes) -> tuple[Any, bytes]:
+    return learned(pack, "small", 0)
 
 
 @pytest.fixture
@@ -152,6 +156,32 @@ def test_every_row_is_paired_with_the_undefended_one(context: Any) -> None:
     assert result.main_artifact == "table.png"
     assert len(context.artifacts["table.csv"].decode().splitlines()) == 9
     assert len(json.loads(context.artifacts["table.json"])) == 8
+
+
+def test_one_call_gives_the_rows_of_the_papers_tables(context: Any, pack: bytes) -> None:
+    """Paper 000's Table 1 (pixels by model) and paper 001's figures: clean, FGSM, PGD at .05."""
+    context.registered["other"] = learned(pack, "other", 1)
+    pixels = [{"name": "de", "pixels": k, "population": 8, "generations": 6} for k in (1, 3, 5)]
+    eps = [{"name": name, "eps": 12.75} for name in ("fgsm", "pgd")]
+    wanted = spec(models=["small", "other"], attacks=[*pixels, *eps])
+
+    result = job.run(context, wanted)
+
+    assert [report.accuracy.total for report in result.reports] == [60, 60]  # Figure 9: clean
+    assert [row.model for row in result.rows] == ["small"] * 5 + ["other"] * 5
+    for rows in (result.rows[:5], result.rows[5:]):
+        assert [row.parameters.get("pixels") for row in rows[:3]] == [1, 3, 5]
+        assert [row.attack.split()[0] for row in rows[3:]] == ["fgsm", "pgd"]
+        for row in rows:
+            assert row.images == 60
+            assert row.adaptive_success.total == row.clean_accuracy.successes
+            rate = row.adaptive_success.rate or 0
+            assert row.adaptive_success.low - 1e-9 <= rate <= row.adaptive_success.high + 1e-9
+        assert rows[2].adaptive_success.successes >= rows[0].adaptive_success.successes
+        assert rows[4].robust_accuracy.successes <= rows[3].robust_accuracy.successes
+    table = json.loads(context.artifacts["table.json"])
+    assert [row["attack"] for row in table] == [row.attack for row in result.rows]
+    assert Image.open(io.BytesIO(context.artifacts["table.png"])).format == "PNG"
 
 
 def test_seams_are_carved_from_the_size_asked_for(context: Any) -> None:
