@@ -4,15 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import db_now
-from shared.db.queries import CHECKPOINTS, COUNTED, Queries, job_prefix
+from shared.db.queries import CHECKPOINTS, COUNTED, Queries, job_prefix, table_of
 from shared.db.tables import HELD_STATES, Artifact, Checkpoint, Event, Job
 from shared.problems import Problem
 
 KEPT_PROGRESS_EVENTS = 500
+Ended = Job | Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +70,25 @@ class ClaimQueries(Queries):
     def _claim(
         self, session: Session, which: Select[str], owner: str, lease_seconds: float
     ) -> list[Job]:
-        free = which.where(Job.state == "queued").with_for_update(skip_locked=True)
-        ids = session.scalars(free).all()
-        if not ids:
-            return []
-        jobs = session.scalars(
-            update(Job)
-            .where(Job.id.in_(ids), Job.state == "queued")
+        # One statement, and by table: a claim is most of what a job waits for. The locked rows are
+        # a table expression of their own, so that Postgres looks for them once and locks no others.
+        table = table_of(Job)
+        free = which.where(Job.state == "queued").with_for_update(skip_locked=True).cte("free")
+        claimed = session.execute(
+            update(table)
+            .where(table.c.id.in_(select(free.c.id)), table.c.state == "queued")
             .values(
                 state="running",
                 owner=owner,
-                fence=Job.fence + 1,
+                fence=table.c.fence + 1,
                 claimed_at=db_now(),
-                started_at=func.coalesce(Job.started_at, db_now()),
+                started_at=func.coalesce(table.c.started_at, db_now()),
                 lease_expires_at=db_now() + lease_seconds,
-                **COUNTED,
+                event_seq=table.c.event_seq + 1,
             )
-            .returning(Job)
-            .execution_options(synchronize_session=False, populate_existing=True)
-        ).all()
+            .returning(*table.c)
+        )
+        jobs = [Job(**row) for row in claimed.mappings()]
         for job in jobs:
             data = {"state": "running", "attempt": job.fence}
             self._event(session, job, "running", data, seq=job.event_seq)
@@ -166,31 +167,38 @@ class ClaimQueries(Queries):
         with self._write() as session:
             document = problem.document() if problem else None
             last = {} if progress is None else {"progress": progress}
-            job = self._update_held(
-                session,
-                job_id,
-                fence,
-                state=state,
-                result=result,
-                problem=document,
-                finished_at=db_now(),
-                lease_expires_at=None,
-                expires_at=db_now() + retention_seconds,
-                **last,
-                **COUNTED,
-            )
+            job = session.execute(
+                update(Job)
+                .where(*_held(job_id, fence))
+                .values(
+                    state=state,
+                    result=result,
+                    problem=document,
+                    finished_at=db_now(),
+                    lease_expires_at=None,
+                    expires_at=db_now() + retention_seconds,
+                    **last,
+                    **COUNTED,
+                )
+                .returning(
+                    Job.id, Job.tenant_id, Job.kind, Job.fence, Job.finished_at, Job.event_seq
+                )
+                .execution_options(synchronize_session=False)
+            ).one_or_none()
             if job is None:
                 return False
-            session.add_all(
-                Artifact(
-                    job_id=job_id,
-                    tenant_id=job.tenant_id,
-                    position=position,
-                    created_at=job.finished_at,
-                    **vars(artifact),
-                )
-                for position, artifact in enumerate(artifacts)
-            )
+            if artifacts:
+                rows = [
+                    {
+                        "job_id": job_id,
+                        "tenant_id": job.tenant_id,
+                        "position": position,
+                        "created_at": job.finished_at,
+                        **vars(artifact),
+                    }
+                    for position, artifact in enumerate(artifacts)
+                ]
+                session.execute(insert(table_of(Artifact)), rows)
             self._sweep_attempts(session, job, keep=bool(artifacts), stored=stored)
             self._sweep_upload(session, job)
             data = {"state": state, "problem": document}
@@ -198,7 +206,7 @@ class ClaimQueries(Queries):
             return True
 
     def _sweep_attempts(
-        self, session: Session, job: Job, *, keep: bool, stored: bool = True
+        self, session: Session, job: Ended, *, keep: bool, stored: bool = True
     ) -> None:
         """Empty what earlier claims, and this one's checkpoints, left in the object store."""
         if job.fence == 1 and not stored:

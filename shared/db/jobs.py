@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -86,10 +87,11 @@ class JobQueries(Queries):
             self._refuse_unknown_images(session, new.tenant_id, new.spec, wanted, now)
             self._refuse_unknown_datasets(session, new.tenant_id, new.spec, now)
             self._refuse_unknown_models(session, new.tenant_id, new.spec, new.shipped_models)
-            job = _job_row(new, now=now, expires_at=now + retention_seconds)
-            job.ring_at = now + ring_again_seconds
-            session.add(job)
-            session.flush()
+            values = _job_values(
+                new, now=now, ring_at=now + ring_again_seconds, expires_at=now + retention_seconds
+            )
+            session.execute(insert(table_of(Job)), values)
+            job = Job(**values)
             reads = [
                 {
                     "job_id": new.id,
@@ -374,24 +376,24 @@ def _visible(tenant_id: str) -> Select[Job]:
     return select(Job).where(Job.tenant_id == tenant_id, Job.deleted_at.is_(None))
 
 
-def _job_row(new: NewJob, *, now: float, expires_at: float) -> Job:
-    return Job(
-        id=new.id,
-        tenant_id=new.tenant_id,
-        kind=new.spec.kind,
-        spec_version=new.spec.spec_version,
-        spec=new.spec.model_dump(mode="json"),
-        queue=new.spec.queue,
-        batch_key=new.spec.batch_key,
-        state="queued",
-        timeout_seconds=new.spec.timeout_seconds,
-        created_at=now,
-        queued_at=now,
-        ring_at=now,
-        rings=0,
-        expires_at=expires_at,
-        event_seq=1,  # of the event that its creation adds
-        fence=0,
-        losses=0,
-        run_seconds=0.0,
-    )
+def _job_values(new: NewJob, *, now: float, ring_at: float, expires_at: float) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "tenant_id": new.tenant_id,
+        "kind": new.spec.kind,
+        "spec_version": new.spec.spec_version,
+        "spec": new.spec.model_dump(mode="json"),
+        "queue": new.spec.queue,
+        "batch_key": new.spec.batch_key,
+        "state": "queued",
+        "timeout_seconds": new.spec.timeout_seconds,
+        "created_at": now,
+        "queued_at": now,
+        "ring_at": ring_at,
+        "rings": 0,
+        "expires_at": expires_at,
+        "event_seq": 1,  # of the event that its creation adds
+        "fence": 0,
+        "losses": 0,
+        "run_seconds": 0.0,
+    }

@@ -135,7 +135,7 @@ class Queries:
     def _sweep(self, session: Session, tenant_id: str, prefix: str) -> None:
         session.add(Sweep(tenant_id=tenant_id, prefix=prefix, due_at=db_now()))
 
-    def _sweep_upload(self, session: Session, job: Job) -> None:
+    def _sweep_upload(self, session: Session, job: Job | Row[*tuple[Any, ...]]) -> None:
         """Delete the file that an ended job was created with."""
         spec = SPECS.get(job.kind)
         if spec is not None and spec.endpoint is not None:
