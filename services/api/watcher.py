@@ -32,15 +32,16 @@ SAFETY_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
 
-# What a source asks of an event it hears of: job's id, event. Whether anybody waits for it.
-Matters = Callable[[str, str], bool]
+# Told of each event that a source hears of: job's id, the event's number, its name. Answers whether
+# the database has to be asked.
+Hear = Callable[[str, int, str], bool]
 
 
 class ChangeSource(Protocol):
     """Follows the database."""
 
-    def changed(self, matters: Matters) -> bool:
-        """Wait a moment; whether something that matters may have been committed."""
+    def changed(self, hear: Hear) -> bool:
+        """Wait a moment; whether something was committed for which the database has to be asked."""
 
     def interrupt(self) -> None:
         """End a wait that another thread is in."""
@@ -57,8 +58,8 @@ class _SqliteSource:
         self._cursor = self._connection.cursor()
         self._version: int | None = None
 
-    def changed(self, matters: Matters) -> bool:
-        del matters  # its version says that something was committed, not what
+    def changed(self, hear: Hear) -> bool:
+        del hear  # its version says that something was committed, not what
         time.sleep(SQLITE_POLL_SECONDS)
         self._cursor.execute("PRAGMA data_version")
         row = self._cursor.fetchone()
@@ -86,16 +87,21 @@ class _PostgresSource:
         self._interruptions, self._interrupter = socket.socketpair()
         self._interrupter.setblocking(False)
 
-    def changed(self, matters: Matters) -> bool:
+    def changed(self, hear: Hear) -> bool:
         heard, interrupted = self._connection.fileno(), self._interruptions.fileno()
         ready, _, _ = select.select((heard, interrupted), (), (), SAFETY_SECONDS)
         if interrupted in ready:
             self._interruptions.recv(4096)
         if heard not in ready:
             return False
-        news = [notice.payload.split(" ") for notice in self._connection.notifies(timeout=0)]
-        # Words of a later release are heard as news of anything.
-        return any(len(words) != 2 or matters(*words) for words in news)
+        asks = [self._told(notice.payload, hear) for notice in self._connection.notifies(timeout=0)]
+        return any(asks)
+
+    def _told(self, payload: str, hear: Hear) -> bool:
+        words = payload.split(" ")
+        if len(words) != 3 or not words[1].isdigit():
+            return True  # words of another release
+        return hear(words[0], int(words[1]), words[2])
 
     def interrupt(self) -> None:
         with suppress(BlockingIOError):  # full: it will end anyway
@@ -230,17 +236,23 @@ class Watcher:
                     self._wanted.wait()
                 continue
             due = time.monotonic() - asked > SAFETY_SECONDS
-            if not (self._fresh.is_set() or due or source.changed(self._matters)):
+            if not (self._fresh.is_set() or due or source.changed(self._hear)):
                 continue
             self._fresh.clear()
             asked = time.monotonic()
             self._compare()
 
-    def _matters(self, job_id: str, event: str) -> bool:
-        """Whether anybody waits for this event: most wait for their job's end only."""
+    def _hear(self, job_id: str, seq: int, event: str) -> bool:
+        """Wake whoever waits for a job's end; whether others wait for an event before."""
         with self._lock:
             waiters = tuple(self._waiters.get(job_id, ()))
-        return any(waiter.after_seq is not None or event in FINAL_STATES for waiter in waiters)
+        if event not in FINAL_STATES:
+            return any(waiter.after_seq is not None for waiter in waiters)
+        snapshot = Snapshot(seq, event)
+        for waiter in waiters:
+            if waiter.wants(snapshot):
+                self._wake(waiter, snapshot)
+        return False
 
     def _compare(self) -> None:
         """Wake whoever waits for something that has happened."""

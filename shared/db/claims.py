@@ -1,6 +1,6 @@
 """Queries of the worker's side. Every write is fenced: only the claim in force may make it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,37 +35,41 @@ class ClaimQueries(Queries):
     ) -> Job | None:
         """Claim this job; ``None`` when it is held, ended, or of another worker's queue."""
         which = select(Job.id).where(Job.id == job_id, Job.queue.in_(queues))
-        return self._claim_one(which, owner, lease_seconds)
-
-    def claim_oldest(
-        self, *, queues: Sequence[str], owner: str, lease_seconds: float
-    ) -> Job | None:
-        """Claim the job that has waited longest."""
-        which = select(Job.id).where(Job.queue.in_(queues)).order_by(Job.queued_at, Job.id)
-        return self._claim_one(which, owner, lease_seconds)
+        with self._write() as session:
+            claimed = self._claim(session, which, owner, lease_seconds)
+            return claimed[0] if claimed else None
 
     def claim_batch(
-        self, first: Job, *, queues: Sequence[str], owner: str, lease_seconds: float, limit: int
+        self,
+        job_id: str,
+        *,
+        queues: Sequence[str],
+        owner: str,
+        lease_seconds: float,
+        room: Callable[[Job], int],
     ) -> list[Job]:
-        """Claim up to ``limit`` further jobs that may run in one batch with ``first``.
+        """Claim this job, or the one that has waited longest, and others for one batch with it.
 
-        Nothing joins a job that was ever lost, nor joins another: a poison job dies alone.
+        ``room`` says of the first how many may join it. Nothing joins a job that was ever lost, nor
+        joins another: a poison job dies alone.
         """
-        if first.batch_key is None or first.losses > 0 or limit < 1:
-            return []
-        which = (
-            select(Job.id)
-            .where(Job.queue.in_(queues), Job.batch_key == first.batch_key, Job.losses == 0)
-            .order_by(Job.queued_at, Job.id)
-            .limit(limit)
-        )
+        in_queues = select(Job.id).where(Job.queue.in_(queues))
+        oldest = in_queues.order_by(Job.queued_at, Job.id)
         with self._write() as session:
-            return self._claim(session, which, owner, lease_seconds)
-
-    def _claim_one(self, which: Select[str], owner: str, lease_seconds: float) -> Job | None:
-        with self._write() as session:
-            claimed = self._claim(session, which.limit(1), owner, lease_seconds)
-            return claimed[0] if claimed else None
+            claimed: list[Job] = []
+            if job_id:
+                named = in_queues.where(Job.id == job_id)
+                claimed = self._claim(session, named, owner, lease_seconds)
+            if not claimed:
+                claimed = self._claim(session, oldest.limit(1), owner, lease_seconds)
+            if not claimed:
+                return []
+            (first,) = claimed
+            limit = room(first)
+            if first.batch_key is None or first.losses > 0 or limit < 1:
+                return claimed
+            alike = oldest.where(Job.batch_key == first.batch_key, Job.losses == 0).limit(limit)
+            return claimed + self._claim(session, alike, owner, lease_seconds)
 
     def _claim(
         self, session: Session, which: Select[str], owner: str, lease_seconds: float

@@ -24,7 +24,7 @@ from shared.db.tables import (
 )
 from shared.specs import SPECS, JobSpec, parse_spec
 
-CHANNEL = "bauta_jobs"  # hears ``job_… event`` of every event, when it is committed
+CHANNEL = "bauta_jobs"  # hears ``job_… number event`` of every event, when it is committed
 CHECKPOINTS = "checkpoints"
 UPLOAD_FILE = "file"
 COUNTED: dict[str, Any] = {"event_seq": Job.event_seq + 1}
@@ -128,7 +128,7 @@ class Queries:
         )
         if self._postgres:
             # In the same round trip; who listens hears it when the transaction commits.
-            row = row.returning(func.pg_notify(CHANNEL, f"{job.id} {kind}"))
+            row = row.returning(func.pg_notify(CHANNEL, f"{job.id} {seq} {kind}"))
         session.execute(row)
         return seq
 
@@ -176,7 +176,7 @@ class Queries:
             self._sweep(session, job.tenant_id, image_prefix(job.tenant_id, image_id))
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.job_id == job.id))
         self._sweep(session, job.tenant_id, job_prefix(job.tenant_id, job.id))
-        session.execute(
+        seq = session.execute(
             update(Job)
             .where(Job.id == job.id)
             .values(
@@ -193,7 +193,8 @@ class Queries:
                 deleted_at=now if deleted else Job.deleted_at,
                 event_seq=Job.event_seq + 1,
             )
+            .returning(Job.event_seq)
             .execution_options(synchronize_session=False)
-        )
+        ).scalar_one()
         if self._postgres:
-            session.execute(select(func.pg_notify(CHANNEL, f"{job.id} {state}")))
+            session.execute(select(func.pg_notify(CHANNEL, f"{job.id} {seq} {state}")))

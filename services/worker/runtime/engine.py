@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -85,22 +84,15 @@ class Engine:
 
     def _claim(self, job_id: str) -> list[Held]:
         """Claim a job and those that may run in one batch with it."""
-        claiming: dict[str, Any] = {
-            "queues": self._settings.queues,
-            "owner": self._owner,
-            "lease_seconds": self._settings.lease_seconds,
-        }
-        first = self._claims.claim(job_id, **claiming) if job_id else None
-        first = first or self._claims.claim_oldest(**claiming)
-        if first is None:
-            return []
-        others: list[Job] = []
-        try:
-            others = self._claims.claim_batch(first, limit=self._room_beside(first), **claiming)
-        except OUTAGES as error:
-            logger.warning("%s runs alone: %s", first.id, first_line(error))
         lease_seconds = self._settings.lease_seconds
-        return [Held.of(job, lease_seconds=lease_seconds) for job in (first, *others)]
+        claimed = self._claims.claim_batch(
+            job_id,
+            queues=self._settings.queues,
+            owner=self._owner,
+            lease_seconds=lease_seconds,
+            room=self._room_beside,
+        )
+        return [Held.of(job, lease_seconds=lease_seconds) for job in claimed]
 
     def _room_beside(self, first: Job) -> int:
         """Return how many more jobs as large as ``first`` belong into its batch.

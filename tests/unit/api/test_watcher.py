@@ -17,16 +17,16 @@ def test_postgres_says_what_happened_to_which_job(fresh_database: str) -> None:
     repository = Repository(create_database_engine(make_url(fresh_database)))
     upgrade(repository.engine)
     source = _PostgresSource(repository)
-    heard: list[tuple[str, str]] = []
+    heard: list[tuple[str, int, str]] = []
 
     def hear(*, matter: str) -> bool:
         """Hear what was committed; whether an event of this name was among it."""
 
-        def matters(job_id: str, event: str) -> bool:
-            heard.append((job_id, event))
+        def told(job_id: str, seq: int, event: str) -> bool:
+            heard.append((job_id, seq, event))
             return event == matter
 
-        return source.changed(matters)
+        return source.changed(told)
 
     try:
         assert not hear(matter="queued")  # nothing was committed yet
@@ -49,7 +49,7 @@ def test_postgres_says_what_happened_to_which_job(fresh_database: str) -> None:
         repository.jobs.purge(TENANT, job_id)
         assert hear(matter="succeeded")  # a tombstone keeps the job's end
         events = ["queued", "running", "progress", "succeeded", "succeeded"]
-        assert heard == [(job_id, event) for event in events]
+        assert heard == [(job_id, seq, event) for seq, event in enumerate(events, 1)]
     finally:
         source.close()
         repository.engine.dispose()

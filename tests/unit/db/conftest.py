@@ -102,7 +102,8 @@ def claim(repository: Repository) -> Callable[..., Job | None]:
             **options,
         }
         if job_id is None:
-            return repository.claims.claim_oldest(**claiming)
+            oldest = repository.claims.claim_batch("", room=lambda first: 0, **claiming)
+            return oldest[0] if oldest else None
         return repository.claims.claim(job_id, **claiming)
 
     return take

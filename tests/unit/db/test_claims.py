@@ -26,6 +26,15 @@ def artifact(name: str, job: Job) -> NewArtifact:
     )
 
 
+def batch(
+    repository: Repository, job_id: str = "", *, room: int, owner: str = "worker"
+) -> list[str]:
+    claimed = repository.claims.claim_batch(
+        job_id, queues=("interactive",), owner=owner, lease_seconds=60, room=lambda first: room
+    )
+    return [job.id for job in claimed]
+
+
 def finish(repository: Repository, job: Job, **ending: object) -> bool:
     options: dict[str, object] = {"state": "succeeded", "result": {"n": 1}, **ending}
     return repository.claims.finish(
@@ -184,17 +193,28 @@ def test_a_batch_takes_compatible_jobs_and_none_that_was_lost(
 ) -> None:
     lost, *good = [create() for _ in range(4)]
     lose(repository, claim, lost.id)
-    first = claim(good[0].id)
-    assert first is not None
-    options = {"queues": ("interactive",), "owner": "worker", "lease_seconds": 60.0}
 
-    others = repository.claims.claim_batch(first, limit=9, **options)  # type: ignore[arg-type]
-
-    assert [job.id for job in others] == [job.id for job in good[1:]]
-    alone = claim(lost.id)
-    assert alone is not None
+    assert batch(repository, good[0].id, room=9) == [job.id for job in good]
     create()
-    assert repository.claims.claim_batch(alone, limit=9, **options) == []  # type: ignore[arg-type]
+    assert batch(repository, lost.id, room=9) == [lost.id]
+
+
+def test_a_batch_asks_its_first_job_for_room(repository: Repository, create: Create) -> None:
+    first, second, third = [create() for _ in range(3)]
+    asked = []
+
+    def room(job: Job) -> int:
+        asked.append((job.id, job.state, (job.spec or {})["kind"]))
+        return 1
+
+    claimed = repository.claims.claim_batch(
+        second.id, queues=("interactive",), owner="w", lease_seconds=60, room=room
+    )
+
+    assert [job.id for job in claimed] == [second.id, first.id]
+    assert asked == [(second.id, "running", "classify")]
+    assert batch(repository, second.id, room=0) == [third.id]  # taken: the oldest instead
+    assert batch(repository, "job_nobody", room=9) == []
 
 
 def test_a_checkpoint_replaces_the_one_before_and_goes_with_the_end(
@@ -255,11 +275,9 @@ def test_racing_batches_share_the_jobs(repository: Repository, create: Create) -
     jobs = [create().id for _ in range(30)]
 
     def work(number: int) -> list[str]:
-        options = {"queues": ("interactive",), "owner": f"w{number}", "lease_seconds": 60.0}
-        taken = []
-        while first := repository.claims.claim_oldest(**options):  # type: ignore[arg-type]
-            others = repository.claims.claim_batch(first, limit=4, **options)  # type: ignore[arg-type]
-            taken += [first.id, *(job.id for job in others)]
+        taken: list[str] = []
+        while some := batch(repository, room=4, owner=f"w{number}"):
+            taken += some
         return taken
 
     with ThreadPoolExecutor(5) as pool:
