@@ -24,7 +24,15 @@ run: $(READY) ## serve at http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/bauta serve $(ARGS)
 
 test: $(READY) ## run all tests (starts private Redis, Postgres and S3 servers)
+ifeq ($(strip $(ARGS)),)
+	@# One process a core, of one thread each; then the tests that need the cores for themselves.
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not integration' -n logical --maxprocesses 4 || failed=1; \
+	$(BIN)/python -m pytest -m integration || failed=1; \
+	exit $$failed
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-fast: $(READY) ## run the tests that need neither servers nor patience
 	@$(BIN)/python -m pytest -m 'not slow and not integration' $(ARGS)
