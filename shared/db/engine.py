@@ -60,7 +60,13 @@ def create_database_engine(url: URL, *, pool_size: int = 5) -> Engine:
 
 
 def reading(engine: Engine) -> Engine:
-    """Return the same engine for transactions that only read."""
+    """Return the same engine for transactions that only read.
+
+    On Postgres each statement of them is one by itself: two round trips fewer, and at its usual
+    isolation ("read committed") every statement sees the newest rows either way.
+    """
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
     return engine.execution_options(bauta_read_only=True)
 
 
