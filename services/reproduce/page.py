@@ -45,9 +45,8 @@ by `python -m services.worker.training.cross_source`.
 Further pages, each written by one command: [recognizers.md](recognizers.md), how well the shipped
 recognizers know people; [results-encrypt.md](results-encrypt.md), how well `encrypt` protects, and
 [results-identities.md](results-identities.md), paper 003's own form of it;
+[results-masks.md](results-masks.md), what recognizers see through mask designs, beside paper 004;
 [results-hog.md](results-hog.md), patterns against HOG detectors, beside paper 002.
-`python -m services.reproduce.masks --out docs/results-masks.md` measures what mask designs do,
-beside paper 004, in half an hour on two cores.
 """
 
 _FIGURES = """## Paper 001: FGSM and PGD
