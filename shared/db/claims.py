@@ -161,16 +161,19 @@ class ClaimQueries(Queries):
         problem: Problem | None = None,
         artifacts: Sequence[NewArtifact] = (),
         progress: dict[str, Any] | None = None,
+        followed: bool = False,
         stored: bool = True,
     ) -> bool:
         """End a job in one transaction; false when it is not held, and then nothing changed.
 
-        ``progress``: the last, if it was not recorded. ``stored``: whether this claim may have put
-        anything into the object store.
+        ``progress``: the last, if it was not recorded; with ``followed`` it is an event, too, as
+        those before it were. ``stored``: whether this claim may have put anything into the object
+        store.
         """
         with self._write() as session:
             document = problem.document() if problem else None
             last = {} if progress is None else {"progress": progress}
+            events = 2 if progress is not None and followed else 1
             job = session.execute(
                 update(Job)
                 .where(*_held(job_id, fence))
@@ -181,8 +184,8 @@ class ClaimQueries(Queries):
                     finished_at=db_now(),
                     lease_expires_at=None,
                     expires_at=db_now() + retention_seconds,
+                    event_seq=Job.event_seq + events,
                     **last,
-                    **COUNTED,
                 )
                 .returning(
                     Job.id, Job.tenant_id, Job.kind, Job.fence, Job.finished_at, Job.event_seq
@@ -205,6 +208,8 @@ class ClaimQueries(Queries):
                 session.execute(insert(table_of(Artifact)), rows)
             self._sweep_attempts(session, job, keep=bool(artifacts), stored=stored)
             self._sweep_upload(session, job)
+            if progress is not None and followed:
+                self._event(session, job, "progress", progress, seq=job.event_seq - 1)
             data = {"state": state, "problem": document}
             self._event(session, job, state, data, seq=job.event_seq)
             return True

@@ -73,6 +73,7 @@ class JobContext:
         self._services = services
         self._quiet_until = 0.0
         self.last_progress: dict[str, Any] | None = None  # to be written with the job's end
+        self.has_reported = False  # whether there are events of progress that the last one follows
         self.artifacts: list[NewArtifact] = []
         self.has_stored = False  # whether anything may lie under this attempt's prefix
         self._left: set[str] = set()
@@ -125,7 +126,7 @@ class JobContext:
         if now < self._quiet_until:
             return
         self._quiet_until = now + PROGRESS_SECONDS
-        self.last_progress = None
+        self.last_progress, self.has_reported = None, True
         try:
             state = self._services.repository.claims.progress(self.job_id, self.attempt, document)
         except OUTAGES as error:

@@ -45,7 +45,11 @@ class Ending:
             return
         try:
             ending = self._ending(held, context, outcome)
-            ending |= {"progress": context.last_progress, "stored": context.has_stored}
+            ending |= {
+                "progress": context.last_progress,
+                "followed": context.has_reported,
+                "stored": context.has_stored,
+            }
             ended = self._persist(held, lambda: self._finish(held, **ending))
         except (LeaseLost, HandBack) as stopped:  # while a large result was being stored
             self._hand_back(held, stopped)

@@ -88,17 +88,30 @@ def test_a_batch_has_no_more_photos_than_a_pass_likes(
     assert {bench.job(job_id).state for job_id in jobs} == {"succeeded"}
 
 
-def test_the_last_progress_comes_with_the_end(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("reports", "told"),
+    [([1], []), ([0, 1], [0, 1])],
+    ids=["the only one is no event", "the last of several is"],
+)
+def test_the_last_progress_comes_with_the_end(
+    bench: Bench, reports: list[int], told: list[int]
+) -> None:
     job_id = bench.create()
 
     def run(context: JobContext, spec: Any) -> Any:
-        context.progress(1, 1, "all of it")
-        assert bench.job(job_id).progress is None
+        for done in reports:
+            context.progress(done, 1, "of it")
+        assert bench.job(job_id).progress != {"done": 1, "total": 1, "message": "of it"}
         return a_result()
 
     bench.engine(run).look()
 
-    assert bench.job(job_id).progress == {"done": 1, "total": 1, "message": "all of it"}
+    job = bench.job(job_id)
+    assert job.progress == {"done": 1, "total": 1, "message": "of it"}
+    events = bench.repository.jobs.events_after(TENANT, job_id, 0)
+    assert [event.data["done"] for event in events if event.type == "progress"] == told
+    assert [event.seq for event in events] == list(range(1, job.event_seq + 1))
+    assert events[-1].type == "succeeded"
 
 
 @pytest.mark.parametrize("stores", [False, True])
