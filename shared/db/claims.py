@@ -119,14 +119,7 @@ class ClaimQueries(Queries):
     def progress(self, job_id: str, fence: int, data: dict[str, Any]) -> str | None:
         """Record progress and an event; returns the job's state, ``None`` when not held."""
         with self._write() as session:
-            # Not the whole row: its spec and images may be long, and this is asked often.
-            job = session.execute(
-                update(Job)
-                .where(*_held(job_id, fence))
-                .values(progress=data, **COUNTED)
-                .returning(Job.id, Job.tenant_id, Job.state, Job.event_seq)
-                .execution_options(synchronize_session=False)
-            ).one_or_none()
+            job = self._change_held(session, job_id, fence, progress=data, **COUNTED)
             if job is None:
                 return None
             seq = self._event(session, job, "progress", data, seq=job.event_seq)
@@ -144,7 +137,7 @@ class ClaimQueries(Queries):
     def event(self, job_id: str, fence: int, kind: str, data: dict[str, Any]) -> bool:
         """Record an event of the job's own making; false when not held."""
         with self._write() as session:
-            job = self._update_held(session, job_id, fence, **COUNTED)
+            job = self._change_held(session, job_id, fence, **COUNTED)
             if job is None:
                 return False
             self._event(session, job, kind, data, seq=job.event_seq)
@@ -174,24 +167,19 @@ class ClaimQueries(Queries):
             document = problem.document() if problem else None
             last = {} if progress is None else {"progress": progress}
             events = 2 if progress is not None and followed else 1
-            job = session.execute(
-                update(Job)
-                .where(*_held(job_id, fence))
-                .values(
-                    state=state,
-                    result=result,
-                    problem=document,
-                    finished_at=db_now(),
-                    lease_expires_at=None,
-                    expires_at=db_now() + retention_seconds,
-                    event_seq=Job.event_seq + events,
-                    **last,
-                )
-                .returning(
-                    Job.id, Job.tenant_id, Job.kind, Job.fence, Job.finished_at, Job.event_seq
-                )
-                .execution_options(synchronize_session=False)
-            ).one_or_none()
+            job = self._change_held(
+                session,
+                job_id,
+                fence,
+                state=state,
+                result=result,
+                problem=document,
+                finished_at=db_now(),
+                lease_expires_at=None,
+                expires_at=db_now() + retention_seconds,
+                event_seq=Job.event_seq + events,
+                **last,
+            )
             if job is None:
                 return False
             if artifacts:
@@ -251,7 +239,7 @@ class ClaimQueries(Queries):
     def checkpoint(self, job_id: str, fence: int, files: dict[str, str]) -> bool:
         """Make ``files`` (name → object key) the job's newest checkpoint; false when not held."""
         with self._write() as session:
-            job = self._update_held(session, job_id, fence, owner=Job.owner)
+            job = self._change_held(session, job_id, fence, owner=Job.owner)
             if job is None:
                 return False
             session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
@@ -274,6 +262,26 @@ class ClaimQueries(Queries):
         with self._read() as session:
             rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id))
             return {row.name: row.object_key for row in rows}
+
+    def _change_held(
+        self, session: Session, job_id: str, fence: int, **values: Any
+    ) -> Row[*tuple[Any, ...]] | None:
+        """Change a job that is held; returns the short part of its row, without spec and result."""
+        return session.execute(
+            update(Job)
+            .where(*_held(job_id, fence))
+            .values(**values)
+            .returning(
+                Job.id,
+                Job.tenant_id,
+                Job.kind,
+                Job.state,
+                Job.fence,
+                Job.event_seq,
+                Job.finished_at,
+            )
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
 
     def _update_held(self, session: Session, job_id: str, fence: int, **values: Any) -> Job | None:
         return session.scalars(
