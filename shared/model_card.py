@@ -1,5 +1,6 @@
 """The card of a model: what it is, what made it, how well it does. Imports pydantic only."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,16 @@ class ModelCard(BaseModel):
 
 def read_card(folder: Path) -> ModelCard:
     """Read the card in a model's folder."""
-    return ModelCard.model_validate_json((folder / CARD_FILE).read_bytes())
+    path = folder / CARD_FILE
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, *version: int) -> ModelCard:
+    """Parse a card once for each version of its file: every job asks for all of them."""
+    del version
+    return ModelCard.model_validate_json(path.read_bytes())
 
 
 def list_cards(*roots: Path) -> dict[str, tuple[ModelCard, Path]]:

@@ -21,7 +21,7 @@ import psycopg
 
 from shared.db import Repository, first_line
 from shared.db.jobs import Snapshot
-from shared.db.queries import CHANNEL
+from shared.db.statements import CHANNEL
 from shared.db.tables import FINAL_STATES
 from shared.problems import Problem
 

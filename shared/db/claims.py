@@ -4,16 +4,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Executable, Row, delete, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import db_now
-from shared.db.queries import CHECKPOINTS, COUNTED, Queries, job_prefix, table_of
-from shared.db.tables import HELD_STATES, Artifact, Checkpoint, Event, Job
+from shared.db.queries import CHECKPOINTS, Queries, job_prefix
+from shared.db.statements import (
+    CLAIM_ALIKE,
+    CLAIM_NAMED,
+    CLAIM_OLDEST,
+    COMPANY,
+    change_held,
+    insertion,
+    while_held,
+)
+from shared.db.tables import Artifact, Checkpoint, Event, Job
 from shared.problems import Problem
 
 KEPT_PROGRESS_EVENTS = 500
 Ended = Job | Row[*tuple[Any, ...]]
+Claimed = tuple[Job, bool]  # and whether others could share its batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +40,6 @@ class NewArtifact:
 class ClaimQueries(Queries):
     """Jobs, as their workers see them."""
 
-    def claim(
-        self, job_id: str, *, queues: Sequence[str], owner: str, lease_seconds: float
-    ) -> Job | None:
-        """Claim this job; ``None`` when it is held, ended, or of another worker's queue."""
-        which = select(Job.id).where(Job.id == job_id, Job.queue.in_(queues))
-        with self._write() as session:
-            claimed = self._claim(session, which, owner, lease_seconds)
-            return claimed[0] if claimed else None
-
     def claim_batch(
         self,
         job_id: str,
@@ -53,50 +54,35 @@ class ClaimQueries(Queries):
         ``room`` says of the first how many may join it. Nothing joins a job that was ever lost, nor
         joins another: a poison job dies alone.
         """
-        in_queues = select(Job.id).where(Job.queue.in_(queues))
-        oldest = in_queues.order_by(Job.queued_at, Job.id)
+        common = {"queues": tuple(queues), "claimer": owner, "lease_seconds": lease_seconds}
         with self._write() as session:
-            claimed: list[Job] = []
+            claimed: list[Claimed] = []
             if job_id:
-                named = in_queues.where(Job.id == job_id)
-                claimed = self._claim(session, named, owner, lease_seconds)
+                claimed = self._claim(session, CLAIM_NAMED, {**common, "named": job_id})
             if not claimed:
-                claimed = self._claim(session, oldest.limit(1), owner, lease_seconds)
+                claimed = self._claim(session, CLAIM_OLDEST, {**common, "most": 1})
             if not claimed:
                 return []
-            (first,) = claimed
-            limit = room(first)
-            if first.batch_key is None or first.losses > 0 or limit < 1:
-                return claimed
-            alike = oldest.where(Job.batch_key == first.batch_key, Job.losses == 0).limit(limit)
-            return claimed + self._claim(session, alike, owner, lease_seconds)
+            ((first, has_company),) = claimed
+            shares = has_company and first.batch_key is not None and first.losses == 0
+            limit = room(first) if shares else 0
+            if limit > 0:
+                alike = {**common, "most": limit, "alike": first.batch_key}
+                claimed += self._claim(session, CLAIM_ALIKE, alike)
+            return [job for job, _ in claimed]
 
     def _claim(
-        self, session: Session, which: Select[str], owner: str, lease_seconds: float
-    ) -> list[Job]:
-        # One statement, and by table: a claim is most of what a job waits for. The locked rows are
-        # a table expression of their own, so that Postgres looks for them once and locks no others.
-        table = table_of(Job)
-        free = which.where(Job.state == "queued").with_for_update(skip_locked=True).cte("free")
-        claimed = session.execute(
-            update(table)
-            .where(table.c.id.in_(select(free.c.id)), table.c.state == "queued")
-            .values(
-                state="running",
-                owner=owner,
-                fence=table.c.fence + 1,
-                claimed_at=db_now(),
-                started_at=func.coalesce(table.c.started_at, db_now()),
-                lease_expires_at=db_now() + lease_seconds,
-                event_seq=table.c.event_seq + 1,
-            )
-            .returning(*table.c)
-        )
-        jobs = [Job(**row) for row in claimed.mappings()]
-        for job in jobs:
+        self, session: Session, statement: Executable, parameters: dict[str, Any]
+    ) -> list[Claimed]:
+        claimed = []
+        for row in session.execute(statement, parameters).mappings():
+            columns = dict(row)
+            has_company = bool(columns.pop(COMPANY))
+            job = Job(**columns)
             data = {"state": "running", "attempt": job.fence}
             self._event(session, job, "running", data, seq=job.event_seq)
-        return sorted(jobs, key=lambda job: (job.queued_at, job.id))
+            claimed.append((job, has_company))
+        return sorted(claimed, key=lambda one: (one[0].queued_at, one[0].id))
 
     def renew(
         self, claims: Iterable[tuple[str, int]], *, owner: str, lease_seconds: float
@@ -107,7 +93,7 @@ class ClaimQueries(Queries):
             for job_id, fence in claims:
                 state = session.execute(
                     update(Job)
-                    .where(*_held(job_id, fence), Job.owner == owner)
+                    .where(*while_held(job_id, fence), Job.owner == owner)
                     .values(lease_expires_at=db_now() + lease_seconds)
                     .returning(Job.state)
                     .execution_options(synchronize_session=False)
@@ -119,7 +105,7 @@ class ClaimQueries(Queries):
     def progress(self, job_id: str, fence: int, data: dict[str, Any]) -> str | None:
         """Record progress and an event; returns the job's state, ``None`` when not held."""
         with self._write() as session:
-            job = self._change_held(session, job_id, fence, progress=data, **COUNTED)
+            job = self._change_held(session, job_id, fence, progress=data)
             if job is None:
                 return None
             seq = self._event(session, job, "progress", data, seq=job.event_seq)
@@ -137,7 +123,7 @@ class ClaimQueries(Queries):
     def event(self, job_id: str, fence: int, kind: str, data: dict[str, Any]) -> bool:
         """Record an event of the job's own making; false when not held."""
         with self._write() as session:
-            job = self._change_held(session, job_id, fence, **COUNTED)
+            job = self._change_held(session, job_id, fence)
             if job is None:
                 return False
             self._event(session, job, kind, data, seq=job.event_seq)
@@ -166,18 +152,15 @@ class ClaimQueries(Queries):
         with self._write() as session:
             document = problem.document() if problem else None
             last = {} if progress is None else {"progress": progress}
-            events = 2 if progress is not None and followed else 1
             job = self._change_held(
                 session,
                 job_id,
                 fence,
+                events=2 if progress is not None and followed else 1,
+                kept_seconds=retention_seconds,
                 state=state,
                 result=result,
                 problem=document,
-                finished_at=db_now(),
-                lease_expires_at=None,
-                expires_at=db_now() + retention_seconds,
-                event_seq=Job.event_seq + events,
                 **last,
             )
             if job is None:
@@ -193,7 +176,7 @@ class ClaimQueries(Queries):
                     }
                     for position, artifact in enumerate(artifacts)
                 ]
-                session.execute(insert(table_of(Artifact)), rows)
+                session.execute(insertion(Artifact), rows)
             self._sweep_attempts(session, job, keep=bool(artifacts), stored=stored)
             self._sweep_upload(session, job)
             if progress is not None and followed:
@@ -239,7 +222,7 @@ class ClaimQueries(Queries):
     def checkpoint(self, job_id: str, fence: int, files: dict[str, str]) -> bool:
         """Make ``files`` (name → object key) the job's newest checkpoint; false when not held."""
         with self._write() as session:
-            job = self._change_held(session, job_id, fence, owner=Job.owner)
+            job = self._change_held(session, job_id, fence, events=0)
             if job is None:
                 return False
             session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
@@ -264,29 +247,27 @@ class ClaimQueries(Queries):
             return {row.name: row.object_key for row in rows}
 
     def _change_held(
-        self, session: Session, job_id: str, fence: int, **values: Any
+        self,
+        session: Session,
+        job_id: str,
+        fence: int,
+        *,
+        events: int = 1,
+        kept_seconds: float | None = None,
+        **values: Any,
     ) -> Row[*tuple[Any, ...]] | None:
-        """Change a job that is held; returns the short part of its row, without spec and result."""
-        return session.execute(
-            update(Job)
-            .where(*_held(job_id, fence))
-            .values(**values)
-            .returning(
-                Job.id,
-                Job.tenant_id,
-                Job.kind,
-                Job.state,
-                Job.fence,
-                Job.event_seq,
-                Job.finished_at,
-            )
-            .execution_options(synchronize_session=False)
-        ).one_or_none()
+        """Change a job that is held, as ``statements.change_held`` does."""
+        statement = change_held(frozenset(values), ends=kept_seconds is not None)
+        parameters = {f"new_{name}": value for name, value in values.items()}
+        parameters |= {"held_job": job_id, "held_fence": fence, "events": events}
+        if kept_seconds is not None:
+            parameters["kept_seconds"] = kept_seconds
+        return session.execute(statement, parameters).one_or_none()
 
     def _update_held(self, session: Session, job_id: str, fence: int, **values: Any) -> Job | None:
         return session.scalars(
             update(Job)
-            .where(*_held(job_id, fence))
+            .where(*while_held(job_id, fence))
             .values(**values)
             .returning(Job)
             .execution_options(synchronize_session=False, populate_existing=True)
@@ -298,7 +279,3 @@ def requeue(job: Job, *, now: float, ring_at: float) -> None:
     job.run_seconds += max(0.0, now - (job.claimed_at or now))
     job.state, job.owner, job.lease_expires_at = "queued", None, None
     job.queued_at, job.ring_at, job.rings = now, ring_at, 0
-
-
-def _held(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
-    return Job.id == job_id, Job.fence == fence, Job.state.in_(HELD_STATES)

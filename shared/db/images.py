@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.db.engine import db_now
-from shared.db.queries import Queries, image_prefix, table_of
-from shared.db.tables import LIVE_STATES, Image, Job, JobImage, Sweep
+from shared.db.queries import Queries, image_prefix
+from shared.db.statements import CALL_OFF, SWEEPS_LATER
+from shared.db.tables import LIVE_STATES, Image, Job, JobImage
 from shared.problems import Problem
 
 
@@ -95,14 +95,10 @@ class ImageQueries(Queries):
         Returns the sweeps' ids by image, for ``NewImage.sweep_id``.
         """
         prefixes = {image_prefix(tenant_id, image_id): image_id for image_id in image_ids}
-        table = table_of(Sweep)
-        rows = [{"tenant_id": tenant_id, "prefix": prefix, "last": False} for prefix in prefixes]
+        common = {"tenant_id": tenant_id, "last": False, "within_seconds": within_seconds}
         with self._write() as session:
             made = session.execute(
-                insert(table)
-                .values(due_at=db_now() + within_seconds)
-                .returning(table.c.id, table.c.prefix),
-                rows,
+                SWEEPS_LATER, [{**common, "prefix": prefix} for prefix in prefixes]
             )
             return {prefixes[prefix]: sweep_id for sweep_id, prefix in made}
 
@@ -111,8 +107,7 @@ def keep_bytes(session: Session, images: Sequence[NewImage]) -> None:
     """Call off the sweeps that were announced for images whose rows are being committed."""
     announced = [image.sweep_id for image in images if image.sweep_id is not None]
     if announced:
-        table = table_of(Sweep)
-        session.execute(delete(table).where(table.c.id.in_(announced)))
+        session.execute(CALL_OFF, {"sweeps": announced})
 
 
 def image_values(

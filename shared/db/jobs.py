@@ -4,12 +4,12 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.db.engine import db_now
 from shared.db.images import NewImage, image_values, keep_bytes
-from shared.db.queries import Queries, table_of
+from shared.db.queries import Queries
+from shared.db.statements import JOB, JOB_WITH_ARTIFACTS, NOW_AND_QUEUED, insertion
 from shared.db.tables import (
     Artifact,
     Dataset,
@@ -60,8 +60,7 @@ class JobQueries(Queries):
         A repeated idempotency key with the same fingerprint returns the first job.
         """
         with self._write() as session:
-            waiting = select(func.count()).where(Job.state == "queued").scalar_subquery()
-            now, queued = session.execute(select(db_now(), waiting)).one()
+            now, queued = session.execute(NOW_AND_QUEUED).one()
             if new.idempotency_key is not None:
                 earlier = self._earlier(session, new, expires_at=now + retention_seconds)
                 if earlier is not None:
@@ -79,7 +78,7 @@ class JobQueries(Queries):
                     )
                     for image in new.images
                 ]
-                session.execute(insert(table_of(Image)), rows)
+                session.execute(insertion(Image), rows)
                 keep_bytes(session, new.images)
                 wanted -= {image.id for image in new.images}
             if new.sweep_id is not None:
@@ -90,7 +89,7 @@ class JobQueries(Queries):
             values = _job_values(
                 new, now=now, ring_at=now + ring_again_seconds, expires_at=now + retention_seconds
             )
-            session.execute(insert(table_of(Job)), values)
+            session.execute(insertion(Job), values)
             job = Job(**values)
             reads = [
                 {
@@ -102,7 +101,7 @@ class JobQueries(Queries):
                 for position, image_id in enumerate(new.spec.image_ids)
             ]
             if reads:
-                session.execute(insert(table_of(JobImage)), reads)
+                session.execute(insertion(JobImage), reads)
             self._event(session, job, "queued", {"state": "queued"}, seq=job.event_seq)
             return job, True
 
@@ -213,7 +212,7 @@ class JobQueries(Queries):
     def get(self, tenant_id: str, job_id: str) -> Job | None:
         """Return the job, or ``None`` for a missing, deleted or foreign one."""
         with self._read() as session:
-            return session.scalar(_visible(tenant_id).where(Job.id == job_id))
+            return session.scalar(JOB, {"tenant": tenant_id, "job": job_id})
 
     def page(
         self,
@@ -255,13 +254,10 @@ class JobQueries(Queries):
     def with_artifacts(self, tenant_id: str, job_id: str) -> tuple[Job, list[Artifact]] | None:
         """Return what ``get`` and ``artifacts`` do, in one transaction."""
         with self._read() as session:
-            job = session.scalar(_visible(tenant_id).where(Job.id == job_id))
-            if job is None:
+            rows = session.execute(JOB_WITH_ARTIFACTS, {"tenant": tenant_id, "job": job_id}).all()
+            if not rows:
                 return None
-            found = session.scalars(
-                select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.position)
-            )
-            return job, list(found)
+            return rows[0][0], [artifact for _, artifact in rows if artifact is not None]
 
     def artifacts_of(self, tenant_id: str, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
         """Return the artifacts of several jobs, by job."""

@@ -7,6 +7,7 @@ from sqlalchemy import delete, select, update
 
 from shared.db.datasets import is_held
 from shared.db.queries import Queries
+from shared.db.statements import DEFAULT_MODEL
 from shared.db.tables import Model, Sweep
 from shared.problems import Problem
 
@@ -74,11 +75,7 @@ class ModelQueries(Queries):
     def default(self, tenant_id: str, task: str) -> Model | None:
         """Return the model that a tenant chose to serve a task, if it did."""
         with self._read() as session:
-            return session.scalar(
-                select(Model).where(
-                    Model.tenant_id == tenant_id, Model.task == task, Model.default.is_(True)
-                )
-            )
+            return session.scalar(DEFAULT_MODEL, {"tenant": tenant_id, "task": task})
 
     def set_default(self, tenant_id: str, task: str, model_id: str | None) -> bool:
         """Let a model serve its task for its tenant; ``None``: the shipped one again."""

@@ -3,13 +3,14 @@
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Engine, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.db.engine import db_now, reading
+from shared.db.statements import CHANNEL, EVENT, EVENT_WITH_NEWS, SWEEP_NOW
 from shared.db.tables import (
     LIVE_STATES,
     Artifact,
@@ -24,7 +25,6 @@ from shared.db.tables import (
 )
 from shared.specs import SPECS, JobSpec, parse_spec
 
-CHANNEL = "bauta_jobs"  # hears ``job_… number event`` of every event, when it is committed
 CHECKPOINTS = "checkpoints"
 UPLOAD_FILE = "file"
 COUNTED: dict[str, Any] = {"event_seq": Job.event_seq + 1}
@@ -62,11 +62,6 @@ def model_prefix(tenant_id: str, weights_id: str) -> str:
     ``weights_id`` is fresh for every upload: a model's name may be used again after its deletion.
     """
     return f"{tenant_id}/models/{weights_id}/"
-
-
-def table_of(entity: type[Base]) -> Table:
-    """Return an entity's table, for statements without the bookkeeping of objects."""
-    return cast(Table, entity.__table__)
 
 
 class Queries:
@@ -118,22 +113,21 @@ class Queries:
                 .returning(Job.event_seq)
                 .execution_options(synchronize_session=False)
             ).scalar_one()
-        row = insert(Event).values(
-            job_id=job.id,
-            seq=seq,
-            tenant_id=job.tenant_id,
-            type=kind,
-            data=data,
-            created_at=db_now(),
-        )
+        row = {
+            "job_id": job.id,
+            "seq": seq,
+            "tenant_id": job.tenant_id,
+            "type": kind,
+            "data": data,
+        }
         if self._postgres:
-            # In the same round trip; who listens hears it when the transaction commits.
-            row = row.returning(func.pg_notify(CHANNEL, f"{job.id} {seq} {kind}"))
-        session.execute(row)
+            session.execute(EVENT_WITH_NEWS, {**row, "news": f"{job.id} {seq} {kind}"})
+        else:
+            session.execute(EVENT, row)
         return seq
 
     def _sweep(self, session: Session, tenant_id: str, prefix: str) -> None:
-        session.add(Sweep(tenant_id=tenant_id, prefix=prefix, due_at=db_now()))
+        session.execute(SWEEP_NOW, {"tenant_id": tenant_id, "prefix": prefix, "last": False})
 
     def _sweep_upload(self, session: Session, job: Job | Row[*tuple[Any, ...]]) -> None:
         """Delete the file that an ended job was created with."""

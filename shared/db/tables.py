@@ -1,8 +1,8 @@
 """The tables. Times are seconds since the epoch by the database's clock."""
 
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 TENANT = String(64)
@@ -19,6 +19,11 @@ class Base(DeclarativeBase):
     """Base of all tables."""
 
     type_annotation_map = {float: Double, dict[str, Any]: DOCUMENT}  # noqa: RUF012
+
+
+def table_of(entity: type[Base]) -> Table:
+    """Return an entity's table, for statements without the bookkeeping of objects."""
+    return cast(Table, entity.__table__)
 
 
 class ApiKey(Base):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.db.queries import job_prefix
+from tests.claiming import claim
 from tests.failure.conftest import production_environment
 from tests.failure.stack import TENANT, Stack, end
 from tests.fixtures.servers import PostgresServer, RedisServer, S3Server
@@ -265,7 +266,7 @@ def test_the_keeper_reaps_while_the_object_store_is_dead(embedded: Stack) -> Non
     deleted = embedded.create(ring=False)
     embedded.repository.jobs.purge(TENANT, deleted)
     dead = embedded.create(ring=False)
-    embedded.repository.claims.claim(dead, queues=("interactive",), owner="dead", lease_seconds=0.2)
+    claim(embedded.repository, dead, owner="dead", lease_seconds=0.2)
     folder = embedded.settings.data_dir / "objects"
     embedded.keeper()
     embedded.wait(lambda: "keeper ready" in embedded.tail())

@@ -21,6 +21,7 @@ from shared.db.migrate import upgrade
 from shared.db.queries import new_id
 from shared.settings import Settings
 from shared.specs import parse_spec
+from tests.claiming import claim
 from tests.fixtures.process import free_port, wait_until
 from tests.fixtures.servers import PostgresServer
 
@@ -83,10 +84,9 @@ class Api:
 
     def finish(self, job_id: str) -> None:
         """Run the job to its end, as a worker does."""
-        claims = self.repository.claims
-        job = claims.claim(job_id, queues=["interactive"], owner="t", lease_seconds=60)
+        job = claim(self.repository, job_id)
         assert job is not None
-        assert claims.finish(
+        assert self.repository.claims.finish(
             job_id, job.fence, state="succeeded", retention_seconds=3600, result={}
         )
 

@@ -22,6 +22,7 @@ from shared.db.queries import job_prefix
 from shared.db.tables import Job
 from shared.problems import Problem
 from shared.settings import Settings
+from tests.claiming import claim
 
 NOBODY = "img_0123456789abcdef01234567"
 QUEUES = ("interactive", "batch")
@@ -63,9 +64,7 @@ class Service:
 
     def claim(self, job_id: str) -> Job:
         """Claim a job, as a worker does."""
-        job = self.resources.repository.claims.claim(
-            job_id, queues=QUEUES, owner="test", lease_seconds=60
-        )
+        job = claim(self.resources.repository, job_id)
         assert job is not None
         return job
 

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from shared.db.datasets import NewDataset
 from shared.db.queries import UPLOAD_FILE, dataset_prefix, new_id, upload_prefix
 from shared.db.tables import Sweep
-from tests.unit.api.service import QUEUES, Service, assert_problem, picture
+from tests.claiming import claim
+from tests.unit.api.service import Service, assert_problem, picture
 
 PATH = "/v1/datasets"
 
@@ -30,7 +31,7 @@ def register(service: Service, name: str = "mine", tenant: str = "default") -> s
     """Register a data set, as an import job does; returns its id."""
     repository = service.resources.repository
     job_id = service.client.post(PATH, files={"file": archive()}, data={"name": name}).json()["id"]
-    job = repository.claims.claim(job_id, queues=QUEUES, owner="test", lease_seconds=60)
+    job = claim(repository, job_id)
     assert job is not None
     dataset_id = new_id("ds")
     prefix = dataset_prefix(tenant, dataset_id)

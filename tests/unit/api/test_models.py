@@ -10,7 +10,8 @@ import pytest
 from shared.db.models import NewModel
 from shared.db.queries import UPLOAD_FILE, model_prefix, new_id, upload_prefix
 from shared.model_card import CARD_FILE, ModelCard
-from tests.unit.api.service import QUEUES, Service, assert_problem
+from tests.claiming import claim
+from tests.unit.api.service import Service, assert_problem
 from tests.unit.api.test_datasets import register as register_dataset
 
 PATH = "/v1/models"
@@ -23,7 +24,7 @@ def register(service: Service, model_id: str = "mine", tenant: str = "default") 
     """Register a model, as an import job does."""
     repository = service.resources.repository
     job_id = service.create()
-    job = repository.claims.claim(job_id, queues=QUEUES, owner="test", lease_seconds=60)
+    job = claim(repository, job_id)
     assert job is not None
     prefix = model_prefix(tenant, new_id("weights"))
     sweep_id = repository.models.announce_prefix(tenant, prefix, within_seconds=60)

@@ -10,6 +10,7 @@ from shared.db.jobs import NewJob
 from shared.db.migrate import upgrade
 from shared.db.queries import new_id
 from shared.specs.classify import ClassifySpec
+from tests.claiming import claim
 from tests.unit.db.conftest import TENANT, new_image
 
 
@@ -40,7 +41,7 @@ def test_postgres_says_what_happened_to_which_job(fresh_database: str) -> None:
         )
         assert hear(matter="queued")
         claims = repository.claims
-        job = claims.claim(job_id, queues=("interactive",), owner="me", lease_seconds=60)
+        job = claim(repository, job_id)
         assert job is not None
         claims.progress(job_id, job.fence, {"done": 0, "total": 2})
         assert not hear(matter="succeeded")

@@ -15,6 +15,7 @@ from shared.db.queries import image_prefix, new_id
 from shared.db.tables import Job
 from shared.specs import JobSpec
 from shared.specs.classify import ClassifySpec
+from tests.claiming import claim as claim_job
 
 TENANT = "acme"
 HOUR = 3600.0
@@ -95,15 +96,6 @@ def claim(repository: Repository) -> Callable[..., Job | None]:
     """Claims a job (or the oldest)."""
 
     def take(job_id: str | None = None, **options: Any) -> Job | None:
-        claiming: dict[str, Any] = {
-            "queues": ("interactive", "batch"),
-            "owner": "worker",
-            "lease_seconds": 60.0,
-            **options,
-        }
-        if job_id is None:
-            oldest = repository.claims.claim_batch("", room=lambda first: 0, **claiming)
-            return oldest[0] if oldest else None
-        return repository.claims.claim(job_id, **claiming)
+        return claim_job(repository, job_id or "", **options)
 
     return take

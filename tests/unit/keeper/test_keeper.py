@@ -16,6 +16,7 @@ from shared.db.tables import Sweep
 from shared.objects import ObjectStore, ObjectStoreUnavailableError
 from shared.settings import Settings
 from shared.specs.classify import ClassifySpec
+from tests.claiming import claim
 from tests.unit.db.conftest import TENANT, new_image
 
 
@@ -77,7 +78,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_rings_for_waiting_jobs_and_for_reaped_ones(house: House) -> None:
     waiting, lost = house.create(), house.create()
-    house.repository.claims.claim(lost, queues=("interactive",), owner="dead", lease_seconds=-1)
+    claim(house.repository, lost, owner="dead", lease_seconds=-1)
 
     assert house.keeper.round()
 
@@ -98,7 +99,7 @@ def test_a_dead_broker_costs_no_job_its_turn(house: House) -> None:
 
 def test_reaps_when_ringing_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = house.create()
-    house.repository.claims.claim(lost, queues=("interactive",), owner="dead", lease_seconds=-1)
+    claim(house.repository, lost, owner="dead", lease_seconds=-1)
 
     def broken(**options: object) -> None:
         raise RuntimeError("no")

@@ -173,3 +173,13 @@ def test_the_bundled_weights_have_a_license_beside_them() -> None:
     assert "research" in text
     for card, _ in find_models().values():
         assert "LICENSE-WEIGHTS.md" in card.license
+
+
+def test_a_card_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    before = saved(tmp_path)
+    assert not find_models(tmp_path)["tiny"][0].default
+
+    changed = before.model_copy(update={"default": True})
+    (tmp_path / "tiny" / CARD_FILE).write_text(changed.model_dump_json())
+
+    assert find_models(tmp_path)["tiny"][0].default

@@ -13,6 +13,7 @@ from shared.dataset_card import DatasetCard
 from shared.db.queries import new_id
 from shared.model_card import ModelCard
 from shared.problems import Problem
+from tests.claiming import claim
 from tests.unit.worker.conftest import TENANT, Bench
 
 Begin = Callable[..., tuple[JobContext, Held]]
@@ -22,18 +23,13 @@ Begin = Callable[..., tuple[JobContext, Held]]
 def begin(bench: Bench) -> Begin:
     """Claims a new job (or the one named) and returns its context."""
 
-    def claim(job_id: str | None = None, lease_seconds: float = 60) -> tuple[JobContext, Held]:
-        job = bench.repository.claims.claim(
-            job_id or bench.create(),
-            queues=("interactive",),
-            owner="me",
-            lease_seconds=lease_seconds,
-        )
+    def begun(job_id: str | None = None, lease_seconds: float = 60) -> tuple[JobContext, Held]:
+        job = claim(bench.repository, job_id or bench.create(), lease_seconds=lease_seconds)
         assert job is not None
         held = Held.of(job, lease_seconds=lease_seconds)
         return JobContext(held, bench.services), held
 
-    return claim
+    return begun
 
 
 def test_progress_is_written_seldom_and_the_last_with_the_end(bench: Bench, begin: Begin) -> None:

@@ -336,7 +336,7 @@ def test_waits_for_a_database_that_does_not_answer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = bench.create()
-    claim, failures = bench.repository.claims.claim, [1, 2]
+    claim, failures = bench.repository.claims.claim_batch, [1, 2]
 
     def flaky(*args: Any, **kwargs: Any) -> Any:
         if failures:
@@ -344,10 +344,11 @@ def test_waits_for_a_database_that_does_not_answer(
             raise OperationalError("SELECT", {}, Exception("connection refused"))
         return claim(*args, **kwargs)
 
-    monkeypatch.setattr(bench.repository.claims, "claim", flaky)
+    monkeypatch.setattr(bench.repository.claims, "claim_batch", flaky)
 
     bench.engine(lambda *_: a_result()).look(job_id)
 
+    assert failures == []
     assert bench.job(job_id).state == "succeeded"
 
 

@@ -7,13 +7,12 @@ from sqlalchemy.exc import OperationalError
 
 from services.worker.runtime.heart import EXIT_STUCK
 from services.worker.runtime.held import Held
+from tests.claiming import claim
 from tests.unit.worker.conftest import TENANT, Bench
 
 
 def hold(bench: Bench, lease_seconds: float = 60) -> Held:
-    job = bench.repository.claims.claim(
-        bench.create(), queues=("interactive",), owner="me", lease_seconds=lease_seconds
-    )
+    job = claim(bench.repository, bench.create(), owner="me", lease_seconds=lease_seconds)
     assert job is not None
     held = Held.of(job, lease_seconds=lease_seconds)
     bench.heart.hold([held])
