@@ -2,21 +2,23 @@
 
 ``python -m benchmarks.attack_pixels [--rounds 5] [--images 8] [--device cpu]``
 
-Every candidate takes turns in each round, on one thread. Queries are counted where they arrive, in
-the network; population 100, no early stop. The models have fresh weights: their speed is the same.
-Three classes, since ART's attack refuses two.
+Every candidate takes turns in each round, on one thread. The limit is the network alone, at the
+best of three batch sizes, on ready images in its favorite layout. Queries are counted where they
+arrive, in the network; population 100, no early stop. The models have fresh weights: their speed is
+the same. Three classes, since ART's attack refuses two.
 """
 
 import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._timing import share, take_turns
+from benchmarks._timing import Rates, share, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.oracle import Oracle
@@ -28,6 +30,7 @@ CLASSES = ("with_mask", "without_mask", "mask_weared_incorrect")
 SIDE = 32
 POPULATION = 100
 LIMIT = "forward pass"
+LIMIT_BATCHES = (64, 128, 256)  # on a GPU eight times as many
 
 
 class Counter:
@@ -51,11 +54,12 @@ class Counter:
 
 
 def forward(model: Classifier, images: Tensor) -> int:
-    """The limit: the model on a ready batch in its favorite layout."""
+    """The limit: the model on a ready batch."""
+    turns = max(1, 1024 // len(images))
     with torch.inference_mode():
-        for _ in range(4):
+        for _ in range(turns):
             model(images)
-    return 4 * len(images)
+    return turns * len(images)
 
 
 def art_attack(model: Classifier, pixels: int, images: Tensor, labels: Tensor) -> object:
@@ -86,7 +90,8 @@ def candidates(
     floats = images.to(device).float() / 255
     labels = model(floats).argmax(1)
     batch = Oracle(model, floats[:2]).batch
-    ready = torch.rand(batch, 3, SIDE, SIDE, device=device)
+    times = 1 if device.type == "cpu" else 8
+    ready = torch.rand(times * max(LIMIT_BATCHES), 3, SIDE, SIDE, device=device)
     ready = ready.contiguous(memory_format=torch.channels_last)
 
     def evolve(*, fold: bool, bf16: bool = False) -> int:
@@ -107,7 +112,10 @@ def candidates(
         return attack(floats[:3], labels[:3])
 
     return {
-        LIMIT: partial(forward, model, ready),
+        **{
+            f"{LIMIT}, batch {size}": partial(forward, model, ready[: times * size])
+            for size in LIMIT_BATCHES
+        },
         "bauta, not folded": partial(evolve, fold=False),
         "bauta": partial(evolve, fold=True),
         "bauta, bf16": partial(evolve, fold=True, bf16=True),
@@ -116,6 +124,12 @@ def candidates(
             lambda: art_attack(model, pixels, images[:1], labels[:1].cpu())
         ),
     }
+
+
+def with_limit(rates: Rates) -> Rates:
+    """Add the limit: the forward pass at the batch size whose median is best."""
+    best = max((name for name in rates if name.startswith(LIMIT)), key=lambda n: median(rates[n]))
+    return {LIMIT: rates[best], **rates}
 
 
 def main() -> None:
@@ -136,9 +150,9 @@ def main() -> None:
         for pixels in (1, 3, 5):
             model = build(name, classes=CLASSES, input_size=SIDE).eval().requires_grad_(False)
             model = model.to(device).to(memory_format=torch.channels_last)
-            rates = take_turns(candidates(model, pixels, images, device), chosen.rounds)
+            rates = with_limit(take_turns(candidates(model, pixels, images, device), chosen.rounds))
             for candidate in rates:
-                print(f"{name:9} k={pixels} {candidate:18} {share(rates, candidate, LIMIT)}")
+                print(f"{name:9} k={pixels} {candidate:23} {share(rates, candidate, LIMIT)}")
 
 
 if __name__ == "__main__":

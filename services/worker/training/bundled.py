@@ -7,8 +7,9 @@ Only training and validation folders are read; the test folders are for the fina
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,11 +20,14 @@ from services.worker.models.base import Classifier
 from services.worker.models.heads import head_of
 from services.worker.models.registry import BUNDLED, find_models, load_model, save_model
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
+from services.worker.training.distill import Teacher
+from services.worker.training.face_teachers import Lesson, teach
 from services.worker.training.loop import TrainConfig, train
 
 BINARY = ("with_mask", "without_mask")
 THREE = (*BINARY, "mask_weared_incorrect")
 MARGIN = 0.15
+HEAT = 2.0  # temperature of the teachers' answers
 LICENSE = "research and evaluation only; see LICENSE-WEIGHTS.md"
 
 
@@ -42,6 +46,8 @@ class Recipe:
     # How far a model trained on balanced classes expects them as often as they occur: exponent of
     # their frequencies (logit adjustment, Menon et al. 2021), chosen by `cross_validate`.
     prior_shift: float = 0.0
+    # Whose answers it learns, at ``HEAT``, instead of the labels.
+    teachers: tuple[Lesson, ...] = ()
 
 
 RECIPES = (
@@ -61,6 +67,7 @@ RECIPES = (
         classes=BINARY,
         config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=48, seed=1),
         default=True,
+        teachers=(Lesson(recognizer="face-student-112"),),
     ),
     Recipe(
         id="mask3-mobilenetv3s-112",
@@ -102,11 +109,15 @@ def start(recipe: Recipe, root: Path) -> Classifier:
     if recipe.start_from is None:
         return classifier
     card, folder = find_models(root)[recipe.start_from]
-    earlier = load_model(card, folder).classifier.state_dict()
-    own = classifier.state_dict()
-    kept = {name: value for name, value in earlier.items() if value.shape == own[name].shape}
-    classifier.load_state_dict({**own, **kept})
+    keep_fitting(classifier, load_model(card, folder).classifier.state_dict())
     return classifier
+
+
+def keep_fitting(classifier: Classifier, weights: Mapping[str, Tensor]) -> None:
+    """Take over the weights of a model of the same network, but for a head of other classes."""
+    own = classifier.state_dict()
+    kept = {name: value for name, value in weights.items() if value.shape == own[name].shape}
+    classifier.load_state_dict({**own, **kept})
 
 
 @torch.no_grad()
@@ -117,8 +128,10 @@ def expect_frequencies(classifier: Classifier, labels: Tensor, shift: float) -> 
     bias.add_(shift * (counts / counts.sum()).log().to(bias))
 
 
-def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> None:
-    """Train one model and write it with its card."""
+def make(
+    recipe: Recipe, data: Path, root: Path, teachers: Path | None, say: Callable[[str], None]
+) -> None:
+    """Train one model and write it with its card; ``teachers``: where its teachers are kept."""
     training, validation = load_data(recipe, data)
     say(f"{recipe.id}: {len(training)} images {training.counts}, validation {validation.counts}")
     began = time.monotonic()
@@ -127,7 +140,12 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
         if done % max(1, total // (4 * recipe.config.epochs)) == 0:
             say(f"  {done}/{total} {message} ({time.monotonic() - began:.0f} s)")
 
-    trained = train(start(recipe, root), training, validation, recipe.config, progress=progress)
+    teacher, config = None, recipe.config
+    if recipe.teachers:
+        taught = teach(recipe.teachers, training, validation, kept_in=teachers, say=say)
+        teacher, config = Teacher(taught, HEAT), replace(config, temperature=HEAT)
+    classifier = start(recipe, root)
+    trained = train(classifier, training, validation, config, teacher=teacher, progress=progress)
     say(f"  best epoch {trained.best}")
     expect_frequencies(trained.classifier, training.labels, recipe.prior_shift)
     card = save_model(
@@ -139,7 +157,7 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
         crop_margin=MARGIN,
         default=recipe.default,
         license=LICENSE,
-        lineage=(recipe.start_from,) if recipe.start_from else (),
+        lineage=_lineage(recipe, root),
         training_data={
             "sources": ["mask_classification/train", "mask_detection/train (85 % of its photos)"],
             "counts": training.counts,
@@ -148,9 +166,10 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
         },
         training={
             "script": f"python -m services.worker.training.bundled --only {recipe.id}",
-            "config": asdict(recipe.config),
+            "config": asdict(config),
             "best_epoch": trained.best.number,
             "prior_shift": recipe.prior_shift,
+            "teachers": [asdict(lesson) for lesson in recipe.teachers],
             "seconds": round(time.monotonic() - began),
             "torch": torch.__version__,
         },
@@ -162,16 +181,26 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
     say(f"  wrote {card.id}, {card.size / 2**20:.1f} MiB")
 
 
+def _lineage(recipe: Recipe, root: Path) -> tuple[str, ...]:
+    """Return the models that a model descends from."""
+    earlier = (recipe.start_from,) if recipe.start_from else ()
+    own = (*earlier, *(lesson.recognizer for lesson in recipe.teachers))
+    cards = find_models(root)
+    return tuple(dict.fromkeys([*own, *(name for one in own for name in cards[one][0].lineage)]))
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=BUNDLED)
     parser.add_argument("--only", nargs="*", help="ids of models to train")
+    parser.add_argument("--teachers", type=Path, help="folder that keeps trained teachers")
     arguments = parser.parse_args()
     for recipe in RECIPES:
         if not arguments.only or recipe.id in arguments.only:
-            make(recipe, arguments.data, arguments.out, lambda line: print(line, file=sys.stderr))
+            say = partial(print, file=sys.stderr, flush=True)
+            make(recipe, arguments.data, arguments.out, arguments.teachers, say)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 For classes too rare to be judged on one held-out part. The faces of ``mask_detection/train`` are
 divided by photo; each fold is judged by a model that saw none of its photos, and the answers of
-all folds are counted together. No test folder is read.
+all folds are counted together. No test folder is read. Where a recipe starts from another model,
+that one is trained here first, on ``mask_classification/train`` alone: the one that ships has seen
+the faces of every fold.
 """
 
 import argparse
@@ -18,7 +20,16 @@ import torch
 from torch import Tensor
 
 from services.worker.models.registry import BUNDLED
-from services.worker.training.bundled import BINARY, MARGIN, RECIPES, Recipe, start, with_classes
+from services.worker.training.bundled import (
+    BINARY,
+    MARGIN,
+    RECIPES,
+    Recipe,
+    keep_fitting,
+    start,
+    with_classes,
+)
+from services.worker.training.config import TrainConfig
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.training.loop import predict, train
 from services.worker.training.metrics import wilson
@@ -48,9 +59,12 @@ def shifted(logits: Tensor, labels: Tensor, shift: float) -> Tensor:
 
 
 def cross_validate(
-    recipe: Recipe, data: Path, count: int, epochs: int, say: Callable[[str], None]
+    recipe: Recipe, data: Path, count: int, epochs: int | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Train and judge every fold; returns the confusion for each shift as JSON values."""
+    """Train and judge every fold; returns the confusion for each shift as JSON values.
+
+    ``epochs``: instead of the recipe's, of a fold and of the model it starts from.
+    """
     faces = load_voc_faces(
         data / "mask_detection" / "train", recipe.classes, size=recipe.size, margin=MARGIN
     )
@@ -61,14 +75,18 @@ def cross_validate(
         )
         for part in ("train", "val")
     ]
-    config = replace(recipe.config, epochs=epochs)
+    config = _of_epochs(recipe.config, epochs)
+    weights = _first_weights(recipe, data, epochs, say)
     tables = {shift: np.zeros((len(recipe.classes),) * 2, dtype=int) for shift in SHIFTS}
     for number, held in enumerate(folds(faces, count, seed=recipe.config.seed)):
         out = set(held)
         rest = faces.select([i for i in range(len(faces)) if i not in out])
         learned, chosen = rest.split(0.15, seed=7)
         training, validation = join(whole[0], learned), join(whole[1], chosen)
-        trained = train(start(recipe, BUNDLED), training, validation, config)
+        classifier = start(replace(recipe, start_from=None), BUNDLED)
+        if weights is not None:
+            keep_fitting(classifier, weights)
+        trained = train(classifier, training, validation, config)
         judged = faces.select(held)
         logits = predict(trained.classifier, judged.images)
         for shift, table in tables.items():
@@ -78,6 +96,27 @@ def cross_validate(
     return {str(shift): table.tolist() for shift, table in tables.items()}
 
 
+def _of_epochs(config: TrainConfig, epochs: int | None) -> TrainConfig:
+    return replace(config, epochs=epochs) if epochs else config
+
+
+def _first_weights(
+    recipe: Recipe, data: Path, epochs: int | None, say: Callable[[str], None]
+) -> dict[str, Tensor] | None:
+    """Train what the recipe starts from, on pictures of no fold; returns its weights."""
+    if recipe.start_from is None:
+        return None
+    (earlier,) = (other for other in RECIPES if other.id == recipe.start_from)
+    training, validation = (
+        load_class_folders(data / "mask_classification" / part, earlier.classes, size=earlier.size)
+        for part in ("train", "val")
+    )
+    config = _of_epochs(earlier.config, epochs)
+    trained = train(start(earlier, BUNDLED), training, validation, config)
+    say(f"{earlier.id}, from {len(training)} pictures of no fold: {trained.best}")
+    return trained.classifier.state_dict()
+
+
 def main() -> None:
     """Run from the command line."""
     recipes = {recipe.id: recipe for recipe in RECIPES}
@@ -85,7 +124,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", choices=recipes, default="mask3-mobilenetv3s-112")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
     arguments = parser.parse_args()
     recipe = recipes[arguments.model]
 
