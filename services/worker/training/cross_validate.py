@@ -29,7 +29,6 @@ from services.worker.training.bundled import (
     start,
     with_classes,
 )
-from services.worker.training.config import TrainConfig
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.training.loop import predict, train
 from services.worker.training.metrics import wilson
@@ -59,12 +58,9 @@ def shifted(logits: Tensor, labels: Tensor, shift: float) -> Tensor:
 
 
 def cross_validate(
-    recipe: Recipe, data: Path, count: int, epochs: int | None, say: Callable[[str], None]
+    recipe: Recipe, data: Path, count: int, epochs: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Train and judge every fold; returns the confusion for each shift as JSON values.
-
-    ``epochs``: instead of the recipe's, of a fold and of the model it starts from.
-    """
+    """Train and judge every fold; returns the confusion for each shift as JSON values."""
     faces = load_voc_faces(
         data / "mask_detection" / "train", recipe.classes, size=recipe.size, margin=MARGIN
     )
@@ -75,8 +71,8 @@ def cross_validate(
         )
         for part in ("train", "val")
     ]
-    config = _of_epochs(recipe.config, epochs)
-    weights = _first_weights(recipe, data, epochs, say)
+    config = replace(recipe.config, epochs=epochs)
+    weights = _first_weights(recipe, data, say)
     tables = {shift: np.zeros((len(recipe.classes),) * 2, dtype=int) for shift in SHIFTS}
     for number, held in enumerate(folds(faces, count, seed=recipe.config.seed)):
         out = set(held)
@@ -96,12 +92,8 @@ def cross_validate(
     return {str(shift): table.tolist() for shift, table in tables.items()}
 
 
-def _of_epochs(config: TrainConfig, epochs: int | None) -> TrainConfig:
-    return replace(config, epochs=epochs) if epochs else config
-
-
 def _first_weights(
-    recipe: Recipe, data: Path, epochs: int | None, say: Callable[[str], None]
+    recipe: Recipe, data: Path, say: Callable[[str], None]
 ) -> dict[str, Tensor] | None:
     """Train what the recipe starts from, on pictures of no fold; returns its weights."""
     if recipe.start_from is None:
@@ -111,8 +103,7 @@ def _first_weights(
         load_class_folders(data / "mask_classification" / part, earlier.classes, size=earlier.size)
         for part in ("train", "val")
     )
-    config = _of_epochs(earlier.config, epochs)
-    trained = train(start(earlier, BUNDLED), training, validation, config)
+    trained = train(start(earlier, BUNDLED), training, validation, earlier.config)
     say(f"{earlier.id}, from {len(training)} pictures of no fold: {trained.best}")
     return trained.classifier.state_dict()
 
@@ -124,7 +115,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", choices=recipes, default="mask3-mobilenetv3s-112")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--epochs", type=int, default=8, help="of a fold")
     arguments = parser.parse_args()
     recipe = recipes[arguments.model]
 

@@ -1,11 +1,30 @@
 """Parts of the scripts that make and cross-validate the shipped models."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
 from services.worker.models.architectures import build
-from services.worker.training.bundled import expect_frequencies, with_classes
+from services.worker.training import bundled, cross_validate
+from services.worker.training.bundled import THREE, Recipe, expect_frequencies, with_classes
+from services.worker.training.config import TrainConfig
 from services.worker.training.cross_validate import folds, shifted
 from services.worker.training.data import LabeledImages
+from services.worker.training.history import Trained
+from tests.unit.training.test_data import class_folders, voc
+
+BASE = Recipe(
+    id="base",
+    task="mask",
+    architecture="cnn",
+    size=16,
+    classes=bundled.BINARY,
+    config=TrainConfig(epochs=1, batch_size=4, seed=0),
+)
+LATER = replace(BASE, id="later", task="mask3", classes=THREE, start_from="base")
 
 
 def faces(groups: list[str], labels: list[int]) -> LabeledImages:
@@ -41,3 +60,38 @@ def test_faces_of_a_photo_share_a_fold() -> None:
 def test_binary_pictures_join_a_task_of_three_classes() -> None:
     three = with_classes(faces(["x"], [1]), ("a", "b", "c"))
     assert (three.classes, three.labels.tolist()) == (("a", "b", "c"), [1])
+
+
+def test_no_fold_is_judged_by_weights_that_saw_its_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("train", "val"):
+        class_folders(tmp_path / "mask_classification" / part)
+    boxes = [(10, 10, 40, 40), (50, 10, 80, 40), (90, 10, 120, 40)]
+    voc(tmp_path / "mask_detection" / "train", [list(zip(THREE, boxes, strict=True))] * 6)
+    begun: list[dict[str, torch.Tensor]] = []
+    learned: list[LabeledImages] = []
+    real = cross_validate.train
+
+    def kept(classifier: Any, training: LabeledImages, *others: Any) -> Trained:
+        begun.append({name: value.clone() for name, value in classifier.state_dict().items()})
+        learned.append(training)
+        return real(classifier, training, *others)
+
+    def shipped(*_: object) -> None:
+        raise AssertionError("the shipped model has seen every fold")
+
+    monkeypatch.setattr(cross_validate, "RECIPES", (BASE, LATER))
+    monkeypatch.setattr(cross_validate, "train", kept)
+    monkeypatch.setattr(bundled, "load_model", shipped)
+
+    tables = cross_validate.cross_validate(LATER, tmp_path, 3, 1, lambda line: None)
+
+    assert torch.tensor(tables["0.0"]).sum() == 18
+    base, *parts = learned
+    assert base.classes == bundled.BINARY
+    assert len(base) == 6  # pictures of mask_classification/train and nothing else
+    assert len(parts) == 3
+    same = [name for name in begun[1] if "head" not in name and begun[1][name].dim() == 4]
+    assert all(torch.equal(begun[1][name], begun[2][name]) for name in same)
+    assert not all(torch.equal(begun[0][name], begun[1][name]) for name in same)
