@@ -9,7 +9,7 @@ from services.worker.attacks.folding import fold_batch_norm
 from services.worker.models.base import Classifier
 
 # Pixels a forward pass: more no longer helps, and a cancel would wait longer.
-PIXELS_CPU = 2**18
+PIXELS_CPU = 2**16
 PIXELS_GPU = 2**26
 SMALLEST_BATCH = 16
 PIXELS_MOST = 2**22  # of a smallest batch: whole photos are shown one by one

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -83,7 +83,8 @@ def run(
     clean = oracle.confirm(_scaled(pictures, oracle)).cpu()
     identity = {
         "attack": attack.name,
-        "parameters": repr(attack),
+        # Another machine may go on, and search in another precision.
+        "parameters": repr(replace(attack, search_bf16=False)),
         "seed": seed,
         "indices": numbers,
         "targeted": criterion.targeted,

@@ -56,7 +56,8 @@ def run(context: JobContext, spec: AttackSpec) -> AttackResult:
     target = label_number(spec.target, loaded.card.classes, "target")
     asks = spec.data is None and spec.faces == "auto"
     detect = face_detector(context.models, context.device).detect if asks else None
-    setting = PhotoAttack(spec, build_attack(spec.attack), loaded, target, detect, context.check)
+    attack = build_attack(spec.attack, asks=None if spec.at == "photo" else loaded)
+    setting = PhotoAttack(spec, attack, loaded, target, detect, context.check)
     photos, ledger = Photos(context, spec, loaded), Ledger(context, loaded.card.sha256)
     job = _Job(context, setting, photos, ledger.load())
     at_once = PHOTOS_AT_ONCE[spec.at]

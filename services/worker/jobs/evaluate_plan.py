@@ -17,6 +17,7 @@ from services.worker.runtime.context import JobContext
 from services.worker.training.data import LabeledImages
 from services.worker.training.evaluation.setting import AnySize, Setting
 from services.worker.training.packs import PackedDataset
+from services.worker.training.presets import bf16_helps
 from shared.problems import Problem
 from shared.specs.attack import AttackChoice
 from shared.specs.data import DataSample
@@ -28,6 +29,8 @@ MOST_SOURCES = 50
 GRADIENT_COST = 3.0  # of a forward and backward pass, in forward passes
 UNDEFENDED = "none"
 _MAIN = {"eps", "pixels"}
+# They ask by the hundred and confirm each find before they stop at it.
+SEARCHED_IN_BF16 = ("de", "sparse_rs")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def plan_rows(spec: EvaluateSpec, models: Sequence[LoadedModel]) -> list[RowPlan
             bare = Setting(loaded.classifier, side)
             base = UNDEFENDED if side == inner else f"{UNDEFENDED}, from {side} px"
             for choice in spec.swept:
-                attack = build_attack(choice, positions=side**2)
+                alone = None if spec.defenses else loaded
+                attack = build_attack(choice, positions=side**2, asks=alone)
                 name = attack_name(choice, spec)
                 beside = f"{loaded.card.sha256}/{base}/{name}"
                 plans.append(RowPlan(beside, bare, attack, name, base, None))
@@ -163,12 +167,18 @@ def plan_rows(spec: EvaluateSpec, models: Sequence[LoadedModel]) -> list[RowPlan
     return plans
 
 
-def build_attack(choice: AttackChoice, *, positions: int | None = None) -> Attack:
+def build_attack(
+    choice: AttackChoice, *, positions: int | None = None, asks: LoadedModel | None = None
+) -> Attack:
     """Build an attack of the spec; raises ``invalid-input`` for parameters that do not go.
 
-    ``positions`` are the pixels of the pictures, where that is known already.
+    ``positions`` are the pixels of the pictures, where that is known already. ``asks``: the model
+    that is asked and nothing else, no defense and no photo around it; candidates are then shown to
+    it in bfloat16 where that is faster, and what they find is confirmed in float32.
     """
     parameters = choice.model_dump(exclude={"name"})
+    if asks is not None and choice.name in SEARCHED_IN_BF16:
+        parameters["search_bf16"] = bf16_helps(asks.card.architecture, asks.device)
     if choice.name == "exhaustive" and positions is not None:
         parameters["most_positions"] = positions
     try:

@@ -19,7 +19,8 @@ def make_rounds(job: Work) -> tuple[tuple[Round, ...], str | None]:
     """Learn from the attack's finds and be attacked again, as often as asked."""
     if not job.spec.rounds:
         return (), None
-    loaded, attack = job.models[0], build_attack(job.spec.attacks[0])
+    loaded = job.models[0]
+    attack = build_attack(job.spec.attacks[0], asks=loaded)
     held_out = job.material.of(loaded, loaded.classifier.input_size[0])
     training = job.material.training(loaded)
     rounds = []
@@ -73,7 +74,7 @@ def _round(
     classifier, seed = _learned(loaded, before), job.spec.seed
     images, labels = cycle.find(
         classifier,
-        build_attack(job.spec.attacks[0]),
+        build_attack(job.spec.attacks[0], asks=loaded),
         cycle.learnable(training, seed=seed),
         most=job.spec.finds,
         seed=seed + number,

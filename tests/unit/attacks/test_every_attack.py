@@ -126,6 +126,20 @@ def test_resumes_where_it_was(attack: Attack) -> None:
         run(attack, model, images, criterion, resume=middle, seed=9)
 
 
+def test_resumes_on_a_machine_that_searches_in_another_precision() -> None:
+    model = small_cnn(classes=2)
+    images = pictures(4, seed=3)
+    criterion = Untargeted(labels_of(model, images))
+    taken: list[Checkpoint] = []
+    attack = DifferentialEvolution(pixels=1, population=10, generations=6, early_stop=False)
+    run(attack, model, images, criterion, save=taken.append, save_every_s=0)
+
+    other = replace(attack, search_bf16=True)
+    batch = run(other, model, images, criterion, resume=taken[2])
+
+    assert [result.queries for result in batch.results] == [70] * 4
+
+
 @NAMED
 def test_stays_in_its_region(attack: Attack) -> None:
     model = small_cnn(classes=2)

@@ -13,6 +13,7 @@ from services.demo.photos import group, masked_portrait, portrait
 from services.worker.attacks.catalog import ATTACKS
 from services.worker.faces.crops import square_around
 from services.worker.jobs import attack
+from services.worker.jobs.evaluate_plan import build_attack, plan_rows
 from services.worker.jobs.warmth import mask_model
 from services.worker.training.packs import PackedDataset, pack_folder
 from shared.problems import Problem
@@ -26,6 +27,9 @@ from shared.specs.attack import (
     DifferentialEvolution,
     SparseRS,
 )
+from shared.specs.data import DataSample
+from shared.specs.defend import Median
+from shared.specs.evaluate import EvaluateSpec
 
 Make = Callable[..., Any]
 CROPS, BOXES = (f"ds_{number:024x}" for number in range(2))
@@ -49,6 +53,27 @@ def test_every_attack_of_the_library_can_be_named_with_its_defaults() -> None:
         built = ATTACKS[choice().name](**parameters)
         for name, value in parameters.items():
             assert getattr(built, name) == value
+
+
+def test_bfloat16_is_for_networks_that_are_asked_alone_and_become_faster(
+    context_of: Make, four_people: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depthwise networks do not; a defense could lose what it computes."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    context = context_of(four_people)
+    cnn, mobilenet = (mask_model(context, model_id=name) for name in ("mask-cnn-32", None))
+    few, steps = DifferentialEvolution(), PGD()
+
+    assert build_attack(few, asks=cnn).search_bf16
+    assert build_attack(SparseRS(), asks=cnn).search_bf16
+    assert not build_attack(steps, asks=cnn).search_bf16
+    assert not build_attack(few, asks=mobilenet).search_bf16
+    assert not build_attack(few).search_bf16
+
+    spec = EvaluateSpec(attacks=(few,), data=DataSample(dataset=CROPS))
+    assert [plan.attack.search_bf16 for plan in plan_rows(spec, [cnn])] == [True]
+    behind = spec.model_copy(update={"defenses": ((Median(),),)})
+    assert not any(plan.attack.search_bf16 for plan in plan_rows(behind, [cnn]))
 
 
 def test_delivered_pictures_are_what_the_result_says(
