@@ -1,17 +1,19 @@
 """``python -m services.reproduce``: runs the papers' tables and writes ``docs/results.md``.
 
 Everything done is kept under ``reproduction/`` (weights, attacked pictures), so that a run that is
-stopped goes on where it was.
+stopped goes on where it was. The numbers of the lines that take hours, without the pictures, are
+kept under ``docs/rows/``, so that another machine goes on, too.
 """
 
 import argparse
 from pathlib import Path
 
 from services.reproduce.clean import PAPER, clean_cost
+from services.reproduce.kept import Kept
 from services.reproduce.lines import all_lines
 from services.reproduce.page import Found, page
 from services.reproduce.protected import protections
-from services.reproduce.running import Workshop, load_row, run_lines
+from services.reproduce.running import Workshop, keep_rows, load_row, run_lines
 
 GROUPS = ("table1", "table2", "figures")
 
@@ -21,6 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("reproduction"))
+    parser.add_argument(
+        "--kept", type=Path, default=Path("docs") / "rows", help="numbers of earlier runs"
+    )
     parser.add_argument("--out", type=Path, help="default: docs/results.md; with --quick no file")
     parser.add_argument(
         "--only", nargs="*", default=[], help=f"{', '.join(GROUPS)}, or the start of lines' ids"
@@ -44,8 +49,10 @@ def main() -> None:
         arguments.cache,
         not arguments.no_training,
         lambda line: print(line, flush=True),
+        None if arguments.quick else Kept(arguments.kept),
     )
     run_lines(wanted, shop, seconds=arguments.hours * 3600)
+    keep_rows(lines, shop)
     found = {line.id: Found(*done) for line in lines if (done := load_row(line, shop))}
     shop.may_train = False
     costs = [cost for name in PAPER if (cost := clean_cost(name, shop))]

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from services.reproduce.kept import Chunk, Kept
 from services.reproduce.lines import Line
 from services.reproduce.weights import NotTrainedError, model
 from services.worker.defenses.carving import SeamCarving
@@ -43,6 +44,7 @@ class Workshop:
     cache: Path
     may_train: bool
     say: Callable[[str], None]
+    kept: Kept | None = None
     missing: dict[str, str] = field(default_factory=dict)
     _models: dict[str, LoadedModel] = field(default_factory=dict)
     _pictures: dict[tuple[int, bool], LabeledImages] = field(default_factory=dict)
@@ -81,7 +83,7 @@ def run_lines(lines: Sequence[Line], shop: Workshop, *, seconds: float) -> None:
     ready = [line for line in lines if _is_ready(line, shop)]
     for start in range(0, max((line.images for line in ready), default=0), CHUNK):
         for line in ready:
-            if start >= line.images or _file(line, shop, start).is_file():
+            if start >= line.images or _done(line, shop, start):
                 continue
             if time.monotonic() - began > seconds:
                 shop.say("the time is up; run again to go on")
@@ -97,16 +99,11 @@ def load_row(line: Line, shop: Workshop) -> tuple[Row, float] | None:
     """Return what was run of a line, and the seconds it took; ``None`` if nothing was."""
     if not _is_ready(line, replace(shop, may_train=False, missing=shop.missing)):
         return None
-    starts = range(0, line.images, CHUNK)
-    files = [_file(line, shop, start) for start in starts]
-    done = [file for file in files if file.is_file()]
+    done = _chunks(line, shop)
     if not done:
         return None
     batches, clean, moved, seconds = [], [], [], 0.0
-    for file in done:
-        with safe_open(file, "pt") as stored:
-            values = json.loads(stored.metadata()["values"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    for tensors, values in done.values():
         seconds += values.pop("seconds")
         clean.append(tensors.pop("clean").numpy().astype(bool))
         if "transferred" in tensors:
@@ -126,6 +123,15 @@ def load_row(line: Line, shop: Workshop) -> tuple[Row, float] | None:
         cost_ms=setting.cost_ms(pictures.images[:16]),
     )
     return row, seconds
+
+
+def keep_rows(lines: Sequence[Line], shop: Workshop) -> None:
+    """Keep what was done of the lines that take hours."""
+    for line in lines:
+        if shop.kept is None or line.attack.uses_gradients or not _is_ready(line, shop):
+            continue
+        if done := _chunks(line, shop):
+            shop.kept.keep(line.id, done)
 
 
 def _is_ready(line: Line, shop: Workshop) -> bool:
@@ -153,6 +159,8 @@ def _run_chunk(line: Line, shop: Workshop, start: int) -> None:
     tensors["clean"] = _bits(right(setting, chosen.images, chosen.labels, seed=SEED))
     if line.transfer_of is not None:
         source = _file_of(line.transfer_of, line, shop, start)
+        if not source.is_file():  # its numbers alone were kept
+            _run_chunk(_source(line, line.transfer_of), shop, start)
         with safe_open(source, "pt") as stored:
             attacked = stored.get_tensor("adversarial")
         tensors["transferred"] = _bits(right(setting, attacked, chosen.labels, seed=SEED))
@@ -164,18 +172,51 @@ def _run_chunk(line: Line, shop: Workshop, start: int) -> None:
     part.replace(file)
 
 
+def _source(line: Line, name: str) -> Line:
+    """Return the line whose attacked pictures are shown to this one, too."""
+    return replace(line, id=name, defended=False, transfer_of=None)
+
+
+def _chunks(line: Line, shop: Workshop) -> dict[str, Chunk]:
+    """Return what was done of a line, here or elsewhere, by its identity, in order."""
+    found = {}
+    for start in range(0, line.images, CHUNK):
+        identity, file = _identity(line, shop, start), _file(line, shop, start)
+        if file.is_file():
+            found[identity] = _read(file)
+        elif shop.kept and (chunk := shop.kept.chunk(line.id, identity)):
+            found[identity] = chunk
+    return found
+
+
+def _read(file: Path) -> Chunk:
+    with safe_open(file, "pt") as stored:
+        values = json.loads(stored.metadata()["values"])
+        return {name: stored.get_tensor(name) for name in stored.keys()}, values  # noqa: SIM118
+
+
+def _done(line: Line, shop: Workshop, start: int) -> bool:
+    if _file(line, shop, start).is_file():
+        return True
+    kept = shop.kept
+    return bool(kept and kept.chunk(line.id, _identity(line, shop, start)))
+
+
 def _file(line: Line, shop: Workshop, start: int) -> Path:
     return _file_of(line.id, line, shop, start)
 
 
 def _file_of(name: str, line: Line, shop: Workshop, start: int) -> Path:
+    return shop.cache / "rows" / name / f"{_identity(line, shop, start)}.safetensors"
+
+
+def _identity(line: Line, shop: Workshop, start: int) -> str:
     # Other weights, attacks or samples must not be taken for these.
     stop = min(start + CHUNK, line.images)
     identity = (
         f"{shop.model(line.model).card.sha256} {line.attack!r} {SEED} {ENERGY} {start} {stop}"
     )
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    return shop.cache / "rows" / name / f"{start:05d}-{digest}.safetensors"
+    return f"{start:05d}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 def _defense_name(line: Line) -> str:

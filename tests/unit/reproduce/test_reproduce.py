@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,16 @@ import torch
 from PIL import Image
 
 from services.reproduce import running
+from services.reproduce.kept import Kept
 from services.reproduce.lines import CNN, PAPER_EPS, RESNET_ID, Line, all_lines
 from services.reproduce.page import Found, page
 from services.reproduce.protected import around_face, protections
-from services.reproduce.running import Workshop, load_row, run_lines
+from services.reproduce.running import Workshop, keep_rows, load_row, run_lines
+from services.worker.attacks.base import Attack
 from services.worker.attacks.fgsm import FGSM
 from services.worker.defenses.carving import SeamCarving
 from services.worker.training.bundled import BINARY
+from services.worker.training.evaluation.setting import Setting
 
 
 @pytest.fixture
@@ -75,6 +79,62 @@ def test_goes_on_where_it_was(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -
     changed = [replace(line, attack=FGSM(eps=4)) for line in lines()]
     with pytest.raises(AssertionError, match="done before"):
         run_lines(changed, shop, seconds=600)
+
+
+def test_another_machine_goes_on_from_the_numbers(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FGSM, "uses_gradients", False)  # as if it took hours
+    shop.kept = Kept(tmp_path / "rows")
+    first, through = (replace(line, images=10) for line in lines())
+    run_lines([first, through], shop, seconds=600)
+    keep_rows([first, through], shop)
+    assert not any("adversarial" in file.read_text() for file in (tmp_path / "rows").iterdir())
+    here = [load_row(line, shop) for line in (first, through)]
+
+    other = replace(shop, cache=tmp_path / "elsewhere", missing={}, _models={}, _pictures={})
+    asked: list[int] = []
+    real = running.attack_images
+
+    def counted(
+        setting: Setting, attack: Attack, images: torch.Tensor, *rest: Any, **how: Any
+    ) -> Any:
+        asked.append(len(images))
+        return real(setting, attack, images, *rest, **how)
+
+    monkeypatch.setattr(running, "attack_images", counted)
+    run_lines([first, through], other, seconds=600)
+    assert asked == []
+    for line, row in zip((first, through), here, strict=True):
+        again = load_row(line, other)
+        assert row is not None
+        assert again is not None
+        for mine, theirs in zip(row[0].adaptive.results, again[0].adaptive.results, strict=True):
+            black = mine.adversarial
+            assert replace(theirs, adversarial=black) == mine
+        assert np.array_equal(row[0].clean, again[0].clean)
+
+    # The next pictures: those attacked without the defense are needed here again.
+    longer = replace(through, images=20)
+    keep_rows([longer], other)
+    (tmp_path / "rows" / f"{through.id}.json").unlink()
+    run_lines([longer], other, seconds=600)
+    assert asked == [10, 10, 10, 10]
+    found = load_row(longer, other)
+    assert found is not None
+    assert len(found[0].indices) == 20
+
+
+def test_numbers_of_other_weights_are_not_taken(shop: Workshop, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "rows")
+    kept.keep("line", {"00000-a": ({"index": torch.tensor([1, 2])}, {"seconds": 1.5})})
+
+    assert kept.chunk("line", "00000-b") is None
+    assert kept.chunk("other", "00000-a") is None
+    found = kept.chunk("line", "00000-a")
+    assert found is not None
+    assert found[0]["index"].tolist() == [1, 2]
+    assert found[1] == {"seconds": 1.5}
 
 
 def test_page_says_what_was_not_run(shop: Workshop) -> None:
