@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 Chunk = tuple[dict[str, Tensor], dict[str, Any]]
-_FLOATS = torch.float64
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,5 @@ class Kept:
 
 
 def _tensor(column: list[float]) -> Tensor:
-    return torch.tensor(
-        column, dtype=_FLOATS if any(isinstance(v, float) for v in column) else None
-    )
+    has_floats = any(isinstance(value, float) for value in column)
+    return torch.tensor(column, dtype=torch.float64 if has_floats else torch.int64)
