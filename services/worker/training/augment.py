@@ -39,12 +39,14 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
     at_once = max(1, PIXELS_AT_ONCE // (height * width)) if images.device.type == "cpu" else count
     out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
     for part, place in zip(images.split(at_once), out.split(at_once), strict=True):
-        floats = part.float() / 255 if part.dtype == torch.uint8 else part
+        # A copy either way, which the changes below may overwrite.
+        floats = part.float().div_(255) if part.dtype == torch.uint8 else part.clone()
         place.copy_(_changed(floats, settings, generator))
     return out
 
 
 def _changed(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Change float images, which may be overwritten."""
     if settings.moves:
         images = _move(images, settings, generator)
     if settings.blur:
@@ -53,7 +55,7 @@ def _changed(images: Tensor, settings: Augmentation, generator: torch.Generator)
         images = _recolor(images, settings.color, generator)
     if settings.erase:
         images = _erase(images, settings.erase, generator)
-    return images.clamp(0, 1)
+    return images.clamp_(0, 1)
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -91,23 +93,23 @@ def _lose_resolution(images: Tensor, share: float, generator: torch.Generator) -
     size = images.shape[-1]
     small = int(size * float(_uniform(1, 0.25, 0.7, generator)))
     reduced = functional.interpolate(images[chosen], (small, small), mode="area")
-    images = images.clone()
     images[chosen] = functional.interpolate(reduced, (size, size), mode="bilinear")
     return images
 
 
 def _recolor(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Change brightness, then contrast about the mean, then saturation: one matrix an image."""
     n = len(images)
     brightness, contrast, saturation = (
-        _uniform(n, 1 - amount, 1 + amount, generator).view(n, 1, 1, 1).to(images.device)
+        _uniform(n, 1 - amount, 1 + amount, generator).view(n, 1, 1).to(images.device)
         for _ in range(3)
     )
-    images = images * brightness
-    images = (images - images.mean((1, 2, 3), keepdim=True)) * contrast + images.mean(
-        (1, 2, 3), keepdim=True
-    )
-    gray = images.mean(1, keepdim=True)
-    return (images - gray) * saturation + gray
+    own = torch.eye(3, device=images.device)
+    gray = torch.full((3, 3), 1 / 3, device=images.device)
+    matrix = brightness * contrast * (saturation * own + (1 - saturation) * gray)
+    flat = images.flatten(2)
+    offset = brightness * (1 - contrast) * flat.mean((1, 2), keepdim=True)
+    return torch.baddbmm(offset, matrix, flat).view(images.shape)
 
 
 def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -120,6 +122,8 @@ def _erase(images: Tensor, probability: float, generator: torch.Generator) -> Te
     in_rows = (rows[None] - centers[:, :1]).abs() < sides[:, :1] / 2
     in_columns = (columns[None] - centers[:, 1:]).abs() < sides[:, 1:] / 2
     fill = torch.rand(n, 3, 1, 1, generator=generator)
-    in_rows &= chosen[:, None]
-    in_rows, in_columns, fill = (part.to(images.device) for part in (in_rows, in_columns, fill))
-    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], fill, images)
+    which = chosen.nonzero()[:, 0]
+    inside = in_rows[which, None, :, None] & in_columns[which, None, None, :]
+    which, inside, fill = (part.to(images.device) for part in (which, inside, fill[which]))
+    images[which] = torch.where(inside, fill, images[which])
+    return images
