@@ -26,8 +26,9 @@ Architecture = Literal[
     "inception_v3",
     "googlenet",
     "densenet121",
+    "face_resnet",
 ]
-WITHOUT_IMAGENET = ("cnn", "lenet", "capsnet")
+WITHOUT_IMAGENET = ("cnn", "lenet", "capsnet", "face_resnet")
 TASK_CLASSES = {
     "mask": ("with_mask", "without_mask"),
     "mask3": ("with_mask", "without_mask", "mask_weared_incorrect"),

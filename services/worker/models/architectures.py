@@ -7,12 +7,15 @@ from torch import nn
 from torchvision import models as zoo
 
 from services.worker.models.base import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from services.worker.models.embedders import PooledEmbedder
 from services.worker.models.networks import CapsNet, LeNet, SimpleCNN
 
 # Up to this side an image is kept at its resolution by the first layers.
 SMALL = 64
 # Inception's auxiliary head pools 5x5 twice; smaller images leave it nothing to pool.
 INCEPTION_AUXILIARY = 299
+# The side of aligned faces: the network reads its last map with one filter as large.
+FACE_SIDE = 112
 # torchvision's ImageNet weights of Inception and GoogLeNet were trained on pixels in [-1, 1].
 HALVES = (0.5, 0.5, 0.5)
 
@@ -75,6 +78,14 @@ def _plain(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
     return make
 
 
+def _face_resnet(classes: int, size: int) -> nn.Module:
+    if size != FACE_SIDE:
+        raise ValueError(f"face_resnet takes images of {FACE_SIDE} px, not {size} px")
+    embedder = PooledEmbedder()
+    # Named as in recognizers, so that one of those can be what a classifier starts from.
+    return nn.Sequential(embedder, nn.ReLU(), nn.Linear(embedder.linear.out_channels, classes))
+
+
 _ARCHITECTURES: Mapping[str, Architecture] = {
     "cnn": Architecture(lambda classes, size: SimpleCNN(classes, size=size), 32, 8),
     "lenet": Architecture(lambda classes, size: LeNet(classes, size=size), 32, 16),
@@ -90,6 +101,7 @@ _ARCHITECTURES: Mapping[str, Architecture] = {
     "inception_v3": Architecture(_inception_v3, 299, 75, HALVES, HALVES),
     "googlenet": Architecture(_googlenet, 224, 32, HALVES, HALVES),
     "densenet121": Architecture(_plain(zoo.densenet121), 224, 32),
+    "face_resnet": Architecture(_face_resnet, FACE_SIDE, FACE_SIDE, HALVES, HALVES),
 }
 
 ARCHITECTURES = tuple(_ARCHITECTURES)
@@ -117,7 +129,8 @@ def build(
 
     ``input_size`` is the side of the square input in pixels (default: the architecture's own).
     Residual networks and VGG adapt their first or last layers to sides of at most 64 px;
-    ``resnet34_7x7`` keeps its 7x7 filters of stride 2, and the pooling after them, at any size.
+    ``resnet34_7x7`` keeps its 7x7 filters of stride 2, and the pooling after them, at any size;
+    ``face_resnet`` takes 112 px only.
     Raises ``ValueError`` for an unknown architecture or an input that is too small for it.
     """
     found = _find(architecture)

@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,16 +18,15 @@ from torch import Tensor
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.models.heads import head_of
+from services.worker.models.recognizers import TASK as RECOGNIZE
+from services.worker.models.recognizers import recognizer_of
 from services.worker.models.registry import BUNDLED, find_models, load_model, save_model
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
-from services.worker.training.distill import Teacher
-from services.worker.training.face_teachers import Lesson, teach
 from services.worker.training.loop import TrainConfig, train
 
 BINARY = ("with_mask", "without_mask")
 THREE = (*BINARY, "mask_weared_incorrect")
 MARGIN = 0.15
-HEAT = 2.0  # temperature of the teachers' answers
 LICENSE = "research and evaluation only; see LICENSE-WEIGHTS.md"
 
 
@@ -46,8 +45,6 @@ class Recipe:
     # How far a model trained on balanced classes expects them as often as they occur: exponent of
     # their frequencies (logit adjustment, Menon et al. 2021), chosen by `cross_validate`.
     prior_shift: float = 0.0
-    # Whose answers it learns, at ``HEAT``, instead of the labels.
-    teachers: tuple[Lesson, ...] = ()
 
 
 RECIPES = (
@@ -66,8 +63,16 @@ RECIPES = (
         size=112,
         classes=BINARY,
         config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=48, seed=1),
+    ),
+    Recipe(
+        id="mask-face-112",
+        task="mask",
+        architecture="face_resnet",
+        size=112,
+        classes=BINARY,
+        config=TrainConfig(epochs=18, max_lr=1e-3, batch_size=48, bf16=True, seed=1),
         default=True,
-        teachers=(Lesson(recognizer="face-student-112"),),
+        start_from="face-student-112",
     ),
     Recipe(
         id="mask3-mobilenetv3s-112",
@@ -109,7 +114,11 @@ def start(recipe: Recipe, root: Path) -> Classifier:
     if recipe.start_from is None:
         return classifier
     card, folder = find_models(root)[recipe.start_from]
-    keep_fitting(classifier, load_model(card, folder).classifier.state_dict())
+    if card.task == RECOGNIZE:
+        network = recognizer_of(card, folder).network.state_dict()
+        keep_fitting(classifier, {f"network.0.{name}": network[name] for name in network})
+    else:
+        keep_fitting(classifier, load_model(card, folder).classifier.state_dict())
     return classifier
 
 
@@ -128,10 +137,8 @@ def expect_frequencies(classifier: Classifier, labels: Tensor, shift: float) -> 
     bias.add_(shift * (counts / counts.sum()).log().to(bias))
 
 
-def make(
-    recipe: Recipe, data: Path, root: Path, teachers: Path | None, say: Callable[[str], None]
-) -> None:
-    """Train one model and write it with its card; ``teachers``: where its teachers are kept."""
+def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> None:
+    """Train one model and write it with its card."""
     training, validation = load_data(recipe, data)
     say(f"{recipe.id}: {len(training)} images {training.counts}, validation {validation.counts}")
     began = time.monotonic()
@@ -140,12 +147,7 @@ def make(
         if done % max(1, total // (4 * recipe.config.epochs)) == 0:
             say(f"  {done}/{total} {message} ({time.monotonic() - began:.0f} s)")
 
-    teacher, config = None, recipe.config
-    if recipe.teachers:
-        taught = teach(recipe.teachers, training, validation, kept_in=teachers, say=say)
-        teacher, config = Teacher(taught, HEAT), replace(config, temperature=HEAT)
-    classifier = start(recipe, root)
-    trained = train(classifier, training, validation, config, teacher=teacher, progress=progress)
+    trained = train(start(recipe, root), training, validation, recipe.config, progress=progress)
     say(f"  best epoch {trained.best}")
     expect_frequencies(trained.classifier, training.labels, recipe.prior_shift)
     card = save_model(
@@ -166,10 +168,9 @@ def make(
         },
         training={
             "script": f"python -m services.worker.training.bundled --only {recipe.id}",
-            "config": asdict(config),
+            "config": asdict(recipe.config),
             "best_epoch": trained.best.number,
             "prior_shift": recipe.prior_shift,
-            "teachers": [asdict(lesson) for lesson in recipe.teachers],
             "seconds": round(time.monotonic() - began),
             "torch": torch.__version__,
         },
@@ -183,10 +184,10 @@ def make(
 
 def _lineage(recipe: Recipe, root: Path) -> tuple[str, ...]:
     """Return the models that a model descends from."""
-    earlier = (recipe.start_from,) if recipe.start_from else ()
-    own = (*earlier, *(lesson.recognizer for lesson in recipe.teachers))
-    cards = find_models(root)
-    return tuple(dict.fromkeys([*own, *(name for one in own for name in cards[one][0].lineage)]))
+    if recipe.start_from is None:
+        return ()
+    card, _ = find_models(root)[recipe.start_from]
+    return (card.id, *card.lineage)
 
 
 def main() -> None:
@@ -195,12 +196,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=BUNDLED)
     parser.add_argument("--only", nargs="*", help="ids of models to train")
-    parser.add_argument("--teachers", type=Path, help="folder that keeps trained teachers")
     arguments = parser.parse_args()
     for recipe in RECIPES:
         if not arguments.only or recipe.id in arguments.only:
             say = partial(print, file=sys.stderr, flush=True)
-            make(recipe, arguments.data, arguments.out, arguments.teachers, say)
+            make(recipe, arguments.data, arguments.out, say)
 
 
 if __name__ == "__main__":
