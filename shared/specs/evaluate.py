@@ -52,7 +52,7 @@ class EvaluateSpec(ImagesSpec):
         {
             "kind": "evaluate",
             "data": {"dataset": "ds_0123456789abcdef01234567", "split": "test"},
-            "models": ["mask-cnn-32", "mask-mobilenetv3s-112"],
+            "models": ["mask-cnn-32", "mask-face-112"],
         },
         {
             "kind": "evaluate",

@@ -186,7 +186,8 @@ class TrainSpec(JobSpec):
             "kind": "train",
             "datasets": ["ds_0123456789abcdef01234567"],
             "model_id": "my-mask-model",
-            "initialization": {"source": "model", "model": "mask-mobilenetv3s-112"},
+            "architecture": "face_resnet",
+            "initialization": {"source": "model", "model": "mask-face-112"},
             "method": {"name": "finetune"},
         },
         {

@@ -64,7 +64,7 @@ def listed(service: Service, **params: str) -> dict[str, Any]:
 
 def test_the_shipped_models_are_there(service: Service) -> None:
     models = listed(service, task="mask")
-    shipped = models["mask-mobilenetv3s-112"]
+    shipped = models["mask-face-112"]
     assert (shipped["source"], shipped["is_default"]) == ("shipped", True)
     assert models["mask-cnn-32"]["is_default"] is False
     assert "face-finder" not in models
@@ -101,9 +101,9 @@ def test_a_model_of_ones_own_can_serve_its_task(service: Service) -> None:
     assert models["mine"]["source"] == "yours"
     assert models["mine"]["threat_model"] == {"pgd": "eps 4: 12 % left"}
 
-    service.client.put(f"{PATH}/mask-mobilenetv3s-112/default")
+    service.client.put(f"{PATH}/mask-face-112/default")
     models = listed(service, task="mask")
-    assert [m["id"] for m in models.values() if m["is_default"]] == ["mask-mobilenetv3s-112"]
+    assert [m["id"] for m in models.values() if m["is_default"]] == ["mask-face-112"]
 
 
 def test_weights_are_handed_out_and_deleted(service: Service) -> None:

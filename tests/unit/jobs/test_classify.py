@@ -166,7 +166,7 @@ def test_jobs_that_mean_different_models_do_not_share_one(
         [(item, ClassifySpec(images=item.ids)) for item in (shipped, lost, own)]
     )
 
-    assert [model.id for model in outcomes[0].models] == ["mask-mobilenetv3s-112"]
+    assert [model.id for model in outcomes[0].models] == ["mask-face-112"]
     assert isinstance(outcomes[1], Problem)
     assert outcomes[1].slug == "unknown-model"
     assert [model.id for model in outcomes[2].models] == ["mine"]

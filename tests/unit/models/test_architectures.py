@@ -42,6 +42,11 @@ def test_refuses_pictures_that_are_too_small(architecture: str) -> None:
         build(architecture, classes=TWO, input_size=smallest_input(architecture) - 1)
 
 
+def test_the_face_network_takes_one_size_only() -> None:
+    with pytest.raises(ValueError, match="112 px, not 160 px"):
+        build("face_resnet", classes=TWO, input_size=160)
+
+
 def test_refuses_an_unknown_architecture_and_too_few_classes() -> None:
     with pytest.raises(ValueError, match="unknown architecture"):
         build("alexnet", classes=TWO)

@@ -146,7 +146,7 @@ def test_a_task_without_models_is_said_to_have_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("task", "model_id"),
-    list(zip(MASK_TASKS, ("mask-mobilenetv3s-112", "mask3-mobilenetv3s-112"), strict=True)),
+    list(zip(MASK_TASKS, ("mask-face-112", "mask3-mobilenetv3s-112"), strict=True)),
 )
 def test_each_task_has_its_default(task: str, model_id: str) -> None:
     assert default_model(task).id == model_id

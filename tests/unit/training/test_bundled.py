@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from services.worker.models.architectures import build
+from services.worker.models.recognizers import recognizer_of
+from services.worker.models.registry import BUNDLED, find_models
 from services.worker.training import bundled, cross_validate
 from services.worker.training.bundled import THREE, Recipe, expect_frequencies, with_classes
 from services.worker.training.config import TrainConfig
@@ -45,6 +47,26 @@ def test_expected_frequencies_move_the_logits_by_their_logarithms() -> None:
     moved = 0.5 * torch.tensor([0.9, 0.09, 0.01]).log()
     torch.testing.assert_close(after - before, moved.expand(4, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(after, shifted(before, labels, 0.5), atol=1e-5, rtol=0)
+
+
+def test_a_classifier_starts_from_the_recognizer_that_it_names() -> None:
+    recipe = Recipe(
+        id="tiny",
+        task="mask",
+        architecture="face_resnet",
+        size=112,
+        classes=bundled.BINARY,
+        config=TrainConfig(seed=3),
+        start_from="face-student-112",
+    )
+    begun = bundled.start(recipe, BUNDLED)
+    recognizer = recognizer_of(*find_models()["face-student-112"])
+    faces = torch.rand(2, 3, 112, 112)
+
+    with torch.no_grad():
+        ours = begun.eval().network[0]((faces - begun.mean) / begun.std)
+    torch.testing.assert_close(torch.nn.functional.normalize(ours), recognizer(faces))
+    assert all(parameter.requires_grad for parameter in begun.parameters())
 
 
 def test_faces_of_a_photo_share_a_fold() -> None:
