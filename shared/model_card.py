@@ -1,5 +1,6 @@
 """The card of a model: what it is, what made it, how well it does. Imports pydantic only."""
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ class ModelCard(BaseModel):
     metrics: dict[str, Any] = {}
     threat_model: dict[str, Any] = Field({}, description="attacks it was tested against")
     default: bool = Field(False, description="whether it serves its task unless another is named")
+
+    @property
+    def identity(self) -> str:
+        """A hash of the whole card: the same weights may have other labels, or another margin."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -81,14 +81,14 @@ def run_batch(items: Sequence[Item]) -> list[ClassifyResult | Exception]:
     Tenants may mean different models by one name, or by none: each model is a pass of its own.
     """
     outcomes: dict[int, ClassifyResult | Exception] = {}
-    by_model: dict[tuple[str, str], tuple[LoadedModel, list[int]]] = {}
+    by_model: dict[str, tuple[LoadedModel, list[int]]] = {}
     for number, (context, spec) in enumerate(items):
         try:
             loaded = mask_model(context, model_id=spec.model)
         except Problem as problem:
             outcomes[number] = problem
             continue
-        by_model.setdefault((loaded.card.id, loaded.card.sha256), (loaded, []))[1].append(number)
+        by_model.setdefault(loaded.card.identity, (loaded, []))[1].append(number)
     for loaded, numbers in by_model.values():
         outcomes |= zip(numbers, _run_pass([items[n] for n in numbers], loaded), strict=True)
     return [outcomes[number] for number in range(len(items))]

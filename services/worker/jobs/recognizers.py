@@ -126,7 +126,7 @@ def _load(context: JobContext, card: ModelCard, folder: Path) -> LoadedRecognize
         return LoadedRecognizer(recognizer, card)
 
     try:
-        return context.models.get((card.id, card.sha256, str(context.device)), load)
+        return context.models.get((card.identity, str(context.device)), load)
     except ModelUnavailableError as error:
         raise Problem("model-unavailable", f"{error}.") from error
 

@@ -60,7 +60,7 @@ def mask_model(
         weights = parse_weights(card, read(), place="the registry's copy")
         return assemble(card, weights, device=context.device)
 
-    key = (card.id, card.sha256, str(context.device))
+    key = (card.identity, str(context.device))
     try:
         return context.models.get(key, load)
     except ModelUnavailableError as error:
@@ -84,7 +84,7 @@ def shipped_model(
             raise Problem("unknown-model", f"There is no mask classifier {wanted!r}.")
         card, folder = found
         _refuse_other_task(card, tasks)
-        key = (card.id, card.sha256, str(device))
+        key = (card.identity, str(device))
         return models.get(key, lambda: load_model(card, folder, device=device))
     except ModelUnavailableError as error:
         raise Problem("model-unavailable", f"{error}.") from error

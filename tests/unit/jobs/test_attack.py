@@ -61,7 +61,9 @@ def test_bfloat16_is_for_networks_that_are_asked_alone_and_become_faster(
     """Depthwise networks do not; a defense could lose what it computes."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     context = context_of(four_people)
-    cnn, mobilenet = (mask_model(context, model_id=name) for name in ("mask-cnn-32", None))
+    cnn, mobilenet = (
+        mask_model(context, model_id=name) for name in ("mask-cnn-32", "mask-mobilenetv3s-112")
+    )
     few, steps = DifferentialEvolution(), PGD()
 
     assert build_attack(few, asks=cnn).search_bf16

@@ -170,3 +170,23 @@ def test_jobs_that_mean_different_models_do_not_share_one(
     assert isinstance(outcomes[1], Problem)
     assert outcomes[1].slug == "unknown-model"
     assert [model.id for model in outcomes[2].models] == ["mine"]
+
+
+def test_models_of_one_name_and_the_same_weights_keep_their_own_labels(
+    context_of: Make, bare: Image.Image
+) -> None:
+    """One tenant says what another one's model calls the other way round."""
+    one, other = context_of(bare), context_of(bare)
+    card, folder = find_models()["mask-cnn-32"]
+    weights = (folder / WEIGHTS_FILE).read_bytes()
+    mine = card.model_copy(update={"id": "mine"})
+    theirs = mine.model_copy(update={"classes": mine.classes[::-1]})
+    one.registered["mine"], other.registered["mine"] = (mine, weights), (theirs, weights)
+    other.models = one.models
+
+    outcomes = classify.run_batch(
+        [(item, ClassifySpec(images=item.ids, model="mine")) for item in (one, other)]
+    )
+
+    labels = [outcome.images[0].faces[0].label for outcome in outcomes]  # type: ignore[union-attr]
+    assert labels == ["without_mask", "with_mask"]
