@@ -49,10 +49,6 @@ def make_optimizer(
     return torch.optim.SGD(groups, lr=1e-3, momentum=0.9, nesterov=True, fused=True)
 
 
-def _is(parameter: nn.Parameter, slow: set[int], is_slow: bool, decays: bool) -> bool:
-    return (id(parameter) in slow) is is_slow and (parameter.ndim > 1) is decays
-
-
 def as_laid_out(optimizer: torch.optim.Optimizer) -> None:
     """Lay a loaded state out in memory as its parameters are.
 
