@@ -27,7 +27,7 @@ from services.worker.attacks.run import run
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model
 
-MODEL = "mask-mobilenetv3s-112"  # fresh weights would fade to logits and gradients of nothing
+MODEL = "mask3-mobilenetv3s-112"  # fresh weights would fade to logits and gradients of nothing
 BATCH, STEPS, EPS, STEP = 16, 10, 4, 1
 LIMIT = "forward + backward"
 Outcome = dict[str, Tensor]

@@ -8,7 +8,7 @@ from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.pgd import PGD
 
-CNN, RESNET_ID, MOBILENET = "mask-cnn-32", RESNET.id, "mask-mobilenetv3s-112"
+CNN, RESNET_ID, DEFAULT = "mask-cnn-32", RESNET.id, "mask-face-112"
 PIXELS = (1, 3, 5)
 PAPER_EPS = 12.75  # .05 of the range
 EPS = (1.0, 2.0, 4.0, 8.0, PAPER_EPS, 16.0)
@@ -112,7 +112,7 @@ def _gradient_lines() -> list[Line]:
                     id=f"figures-{name}-{eps:g}",
                     group="figures",
                     title=f"{name.upper()}, eps {eps:g}/255",
-                    model=MOBILENET,
+                    model=DEFAULT,
                     attack=attack,
                     side=112,
                     paper=figure if eps == PAPER_EPS else "not measured",
@@ -124,7 +124,7 @@ def _gradient_lines() -> list[Line]:
             id="figures-pgd-short",
             group="figures",
             title=f"PGD, eps {PAPER_EPS}/255, 10 steps of .51/255 (too short on purpose)",
-            model=MOBILENET,
+            model=DEFAULT,
             attack=short,
             side=112,
             paper="81 % (Figure 14)",

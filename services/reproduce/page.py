@@ -54,7 +54,7 @@ _FIGURES = """## Paper 001: FGSM and PGD
 The paper attacks its best model, Inception V3 at 299 px, at eps .05 (12.75/255) on 4,070 pictures
 and reports accuracy 100 % clean (Figure 9), 57 % after FGSM (Figure 12) and 81 % after PGD
 (Figure 14). Inception V3 was **not run**: its ImageNet weights are not here, and training it
-needs a GPU. Ours is the shipped MobileNetV3-small at 112 px, so only the pattern compares.
+needs a GPU. Ours is the shipped default, `mask-face-112` at 112 px, so only the pattern compares.
 """
 
 

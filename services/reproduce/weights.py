@@ -8,11 +8,18 @@ from pathlib import Path
 import torch
 
 from services.worker.models.registry import LoadedModel, find_models, load_model, save_model
-from services.worker.training.bundled import BINARY, LICENSE, MARGIN, Recipe, load_data, start
+from services.worker.training.bundled import (
+    BINARY,
+    LICENSE,
+    MARGIN,
+    Recipe,
+    config_here,
+    load_data,
+    start,
+)
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import State, train
-from services.worker.training.presets import bf16_helps
 
 Say = Callable[[str], None]
 
@@ -22,7 +29,7 @@ RESNET = Recipe(
     architecture="resnet34_7x7",  # the paper's: torchvision's network as it is
     size=32,
     classes=BINARY,
-    config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=128, seed=1),
+    config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=128, bf16=True, seed=1),
 )
 TRAINED_HERE = {RESNET.id: RESNET}
 
@@ -49,10 +56,7 @@ def model(name: str, *, data: Path, cache: Path, may_train: bool, say: Say) -> L
 def _make(recipe: Recipe, data: Path, cache: Path, say: Say) -> None:
     training, validation = load_data(recipe, data)
     say(f"{recipe.id}: {len(training)} images {training.counts}, validation {validation.counts}")
-    config = TrainConfig(
-        **{**asdict(recipe.config), "augmentation": recipe.config.augmentation}
-        | {"bf16": bf16_helps(recipe.architecture, torch.device("cpu"))}
-    )
+    config = config_here(recipe)
     tensors, document = cache / f"{recipe.id}.safetensors", cache / f"{recipe.id}.json"
     began = time.monotonic()
 

@@ -71,7 +71,7 @@ def test_errors_are_sentences(
 
 def test_models_are_verified_and_imported(tmp_path: Path) -> None:
     listed = bauta(tmp_path, "models", "list").stdout
-    assert "mask-mobilenetv3s-112  mask" in listed
+    assert "mask-face-112  mask" in listed
     verified = bauta(tmp_path, "models", "verify")
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.count("as its card says") == listed.count("\n")

@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +20,17 @@ from services.worker.models.base import Classifier
 from services.worker.models.heads import head_of
 from services.worker.models.recognizers import TASK as RECOGNIZE
 from services.worker.models.recognizers import recognizer_of
-from services.worker.models.registry import BUNDLED, find_models, load_model, save_model
+from services.worker.models.registry import (
+    BUNDLED,
+    ModelUnavailableError,
+    find_models,
+    load_model,
+    save_model,
+)
 from services.worker.training.data import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.training.loop import TrainConfig, train
+from services.worker.training.presets import bf16_helps
+from shared.model_card import ModelCard
 
 BINARY = ("with_mask", "without_mask")
 THREE = (*BINARY, "mask_weared_incorrect")
@@ -42,6 +50,8 @@ class Recipe:
     config: TrainConfig
     default: bool = False
     start_from: str | None = None
+    # Whether the weights are part of the product; those of others only serve as a start.
+    ships: bool = True
     # How far a model trained on balanced classes expects them as often as they occur: exponent of
     # their frequencies (logit adjustment, Menon et al. 2021), chosen by `cross_validate`.
     prior_shift: float = 0.0
@@ -63,6 +73,7 @@ RECIPES = (
         size=112,
         classes=BINARY,
         config=TrainConfig(epochs=40, max_lr=2e-3, batch_size=48, seed=1),
+        ships=False,
     ),
     Recipe(
         id="mask-face-112",
@@ -88,6 +99,15 @@ RECIPES = (
 )
 
 
+def config_here(recipe: Recipe) -> TrainConfig:
+    """Return the recipe's settings, in float32 where this CPU only imitates bfloat16.
+
+    Imitated, a step of ``face_resnet`` takes ten times as long as in float32.
+    """
+    fast = bf16_helps(recipe.architecture, torch.device("cpu"))
+    return replace(recipe.config, bf16=recipe.config.bf16 and fast)
+
+
 def load_data(recipe: Recipe, data: Path) -> tuple[LabeledImages, LabeledImages]:
     """Return training and validation images: whole crops and faces cut as in serving."""
     faces = load_voc_faces(
@@ -107,19 +127,32 @@ def with_classes(images: LabeledImages, classes: tuple[str, ...]) -> LabeledImag
     return LabeledImages(images.images, images.labels, classes, images.groups)
 
 
-def start(recipe: Recipe, root: Path) -> Classifier:
-    """Build the model, from another one's backbone where the recipe says so."""
+def start(recipe: Recipe, *roots: Path) -> Classifier:
+    """Build the model, from another one's backbone where the recipe says so.
+
+    Raises ``ModelUnavailableError`` when that one is neither under ``roots`` nor shipped.
+    """
     torch.manual_seed(recipe.config.seed)
     classifier = build(recipe.architecture, classes=recipe.classes, input_size=recipe.size)
     if recipe.start_from is None:
         return classifier
-    card, folder = find_models(root)[recipe.start_from]
+    card, folder = _started_from(recipe.start_from, roots)
     if card.task == RECOGNIZE:
         network = recognizer_of(card, folder).network.state_dict()
         keep_fitting(classifier, {f"network.0.{name}": network[name] for name in network})
     else:
         keep_fitting(classifier, load_model(card, folder).classifier.state_dict())
     return classifier
+
+
+def _started_from(model_id: str, roots: tuple[Path, ...]) -> tuple[ModelCard, Path]:
+    found = find_models(*roots)
+    if model_id not in found:
+        raise ModelUnavailableError(
+            f"{model_id} has to be trained first: "
+            f"python -m services.worker.training.bundled --only {model_id}"
+        )
+    return found[model_id]
 
 
 def keep_fitting(classifier: Classifier, weights: Mapping[str, Tensor]) -> None:
@@ -137,8 +170,8 @@ def expect_frequencies(classifier: Classifier, labels: Tensor, shift: float) -> 
     bias.add_(shift * (counts / counts.sum()).log().to(bias))
 
 
-def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> None:
-    """Train one model and write it with its card."""
+def make(recipe: Recipe, data: Path, root: Path, scratch: Path, say: Callable[[str], None]) -> None:
+    """Train one model and write it with its card: under ``scratch`` if it does not ship."""
     training, validation = load_data(recipe, data)
     say(f"{recipe.id}: {len(training)} images {training.counts}, validation {validation.counts}")
     began = time.monotonic()
@@ -147,19 +180,20 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
         if done % max(1, total // (4 * recipe.config.epochs)) == 0:
             say(f"  {done}/{total} {message} ({time.monotonic() - began:.0f} s)")
 
-    trained = train(start(recipe, root), training, validation, recipe.config, progress=progress)
+    config = config_here(recipe)
+    trained = train(start(recipe, root, scratch), training, validation, config, progress=progress)
     say(f"  best epoch {trained.best}")
     expect_frequencies(trained.classifier, training.labels, recipe.prior_shift)
     card = save_model(
         trained.classifier,
-        root,
+        root if recipe.ships else scratch,
         half=True,
         id=recipe.id,
         task=recipe.task,
         crop_margin=MARGIN,
         default=recipe.default,
         license=LICENSE,
-        lineage=_lineage(recipe, root),
+        lineage=_lineage(recipe, root, scratch),
         training_data={
             "sources": ["mask_classification/train", "mask_detection/train (85 % of its photos)"],
             "counts": training.counts,
@@ -168,7 +202,7 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
         },
         training={
             "script": f"python -m services.worker.training.bundled --only {recipe.id}",
-            "config": asdict(recipe.config),
+            "config": asdict(config),
             "best_epoch": trained.best.number,
             "prior_shift": recipe.prior_shift,
             "seconds": round(time.monotonic() - began),
@@ -182,11 +216,11 @@ def make(recipe: Recipe, data: Path, root: Path, say: Callable[[str], None]) -> 
     say(f"  wrote {card.id}, {card.size / 2**20:.1f} MiB")
 
 
-def _lineage(recipe: Recipe, root: Path) -> tuple[str, ...]:
+def _lineage(recipe: Recipe, *roots: Path) -> tuple[str, ...]:
     """Return the models that a model descends from."""
     if recipe.start_from is None:
         return ()
-    card, _ = find_models(root)[recipe.start_from]
+    card, _ = _started_from(recipe.start_from, roots)
     return (card.id, *card.lineage)
 
 
@@ -195,12 +229,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument(
+        "--scratch", type=Path, default=Path("reproduction"), help="for models that do not ship"
+    )
     parser.add_argument("--only", nargs="*", help="ids of models to train")
     arguments = parser.parse_args()
     for recipe in RECIPES:
         if not arguments.only or recipe.id in arguments.only:
             say = partial(print, file=sys.stderr, flush=True)
-            make(recipe, arguments.data, arguments.out, say)
+            make(recipe, arguments.data, arguments.out, arguments.scratch, say)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from services.worker.training.embedding import (
     learn_people,
 )
 from services.worker.training.identities import Identities, aligned_people
+from services.worker.training.presets import bf16_helps
 from services.worker.training.recognizer_import import measure
 
 LABELED, STUDENT = "face-residual-112", "face-student-112"
@@ -220,9 +221,10 @@ def main() -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    bf16 = bf16_helps("face_resnet", torch.device("cpu"))  # the network of both
     people = load_people(arguments.data / "faces" / "train", arguments.cache)
     if arguments.only != STUDENT:
-        config = EmbeddingConfig(epochs=arguments.epochs or 60, bf16=True, seed=1)
+        config = EmbeddingConfig(epochs=arguments.epochs or 60, bf16=bf16, seed=1)
         make_labeled(people, arguments.out, config, say)
     if arguments.only != LABELED:
         if arguments.teacher is None:
@@ -230,7 +232,7 @@ def main() -> None:
         unlabeled = load_people(arguments.data / "mask_classification" / "train", arguments.cache)
         teacher = load_checkpoint(arguments.teacher, "mobilefacenet")
         config = EmbeddingConfig(
-            epochs=arguments.epochs or 36, batch_size=48, bf16=True, weight_decay=0.01, seed=1
+            epochs=arguments.epochs or 36, batch_size=48, bf16=bf16, weight_decay=0.01, seed=1
         )
         make_student(people, unlabeled, teacher, arguments.out, config, say)
 

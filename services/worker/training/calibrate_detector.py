@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=THRESHOLDS)
     parser.add_argument("--judge", action="store_true", help="judge what is calibrated")
-    parser.add_argument("--models", nargs="*", default=[recipe.id for recipe in RECIPES])
+    parser.add_argument(
+        "--models", nargs="*", default=[recipe.id for recipe in RECIPES if recipe.ships]
+    )
     arguments = parser.parse_args()
 
     def say(line: str) -> None:

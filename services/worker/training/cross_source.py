@@ -16,7 +16,14 @@ from pathlib import Path
 
 from services.worker.models.base import Classifier
 from services.worker.models.registry import BUNDLED
-from services.worker.training.bundled import BINARY, MARGIN, RECIPES, Recipe, start
+from services.worker.training.bundled import (
+    BINARY,
+    MARGIN,
+    RECIPES,
+    Recipe,
+    config_here,
+    start,
+)
 from services.worker.training.data import LabeledImages, load_class_folders, load_voc_faces
 from services.worker.training.loop import predict, train
 from services.worker.training.metrics import Report, report
@@ -43,7 +50,7 @@ def across(recipe: Recipe, data: Path, say: Callable[[str], None]) -> dict[str, 
         start(recipe, BUNDLED),
         training,
         validation,
-        recipe.config,
+        config_here(recipe),
         watch=lambda live: say(f"  epoch {live.epoch + 1}") if live.step == 1 else None,
     )
     say(f"  best epoch {trained.best}")

@@ -25,6 +25,7 @@ from services.worker.training.bundled import (
     MARGIN,
     RECIPES,
     Recipe,
+    config_here,
     keep_fitting,
     start,
     with_classes,
@@ -71,7 +72,7 @@ def cross_validate(
         )
         for part in ("train", "val")
     ]
-    config = replace(recipe.config, epochs=epochs)
+    config = replace(config_here(recipe), epochs=epochs)
     weights = _first_weights(recipe, data, say)
     tables = {shift: np.zeros((len(recipe.classes),) * 2, dtype=int) for shift in SHIFTS}
     for number, held in enumerate(folds(faces, count, seed=recipe.config.seed)):
@@ -103,7 +104,7 @@ def _first_weights(
         load_class_folders(data / "mask_classification" / part, earlier.classes, size=earlier.size)
         for part in ("train", "val")
     )
-    trained = train(start(earlier, BUNDLED), training, validation, earlier.config)
+    trained = train(start(earlier, BUNDLED), training, validation, config_here(earlier))
     say(f"{earlier.id}, from {len(training)} pictures of no fold: {trained.best}")
     return trained.classifier.state_dict()
 

@@ -62,7 +62,7 @@ def test_bfloat16_is_for_networks_that_are_asked_alone_and_become_faster(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     context = context_of(four_people)
     cnn, mobilenet = (
-        mask_model(context, model_id=name) for name in ("mask-cnn-32", "mask-mobilenetv3s-112")
+        mask_model(context, model_id=name) for name in ("mask-cnn-32", "mask3-mobilenetv3s-112")
     )
     few, steps = DifferentialEvolution(), PGD()
 

@@ -61,7 +61,7 @@ def test_the_delivered_photo_fools_the_service_itself(
     context_of: Make, masked: Image.Image, bare: Image.Image
 ) -> None:
     context = context_of(masked, bare)
-    pgd, model = {"name": "pgd", "eps": 8, "steps": 6}, "mask-mobilenetv3s-112"
+    pgd, model = {"name": "pgd", "eps": 8, "steps": 6}, "mask-face-112"
     result = attacked(context, attack=pgd, model=model)
     delivered = [opened(context.artifacts[image.adversarial]) for image in result.images]
     assert [photo.size for photo in delivered] == [masked.size, bare.size]

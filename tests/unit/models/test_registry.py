@@ -164,7 +164,7 @@ def test_the_bundled_models_load_and_are_small() -> None:
         assert card.size == (folder / WEIGHTS_FILE).stat().st_size
     classifiers = [card for card, _ in found.values() if card.task in MASK_TASKS]
     assert len(classifiers) >= 3
-    assert sum(card.size for card in classifiers) < 12 * MEGABYTE
+    assert sum(card.size for card in classifiers) < 12_000_000
     assert sum(card.size for card, _ in found.values()) < 30 * MEGABYTE
 
 

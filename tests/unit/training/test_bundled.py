@@ -9,7 +9,7 @@ import torch
 
 from services.worker.models.architectures import build
 from services.worker.models.recognizers import recognizer_of
-from services.worker.models.registry import BUNDLED, find_models
+from services.worker.models.registry import BUNDLED, ModelUnavailableError, find_models
 from services.worker.training import bundled, cross_validate
 from services.worker.training.bundled import THREE, Recipe, expect_frequencies, with_classes
 from services.worker.training.config import TrainConfig
@@ -67,6 +67,37 @@ def test_a_classifier_starts_from_the_recognizer_that_it_names() -> None:
         ours = begun.eval().network[0]((faces - begun.mean) / begun.std)
     torch.testing.assert_close(torch.nn.functional.normalize(ours), recognizer(faces))
     assert all(parameter.requires_grad for parameter in begun.parameters())
+
+
+def test_a_model_that_does_not_ship_is_written_apart_and_can_be_started_from(
+    tmp_path: Path,
+) -> None:
+    for part in ("train", "val"):
+        class_folders(tmp_path / "mask_classification" / part)
+    boxes = [(10, 10, 40, 40), (50, 10, 80, 40), (90, 10, 120, 40)]
+    voc(tmp_path / "mask_detection" / "train", [list(zip(THREE, boxes, strict=True))] * 8)
+    shipped, scratch = tmp_path / "shipped", tmp_path / "scratch"
+
+    def make(recipe: Recipe) -> None:
+        bundled.make(recipe, tmp_path, shipped, scratch, lambda line: None)
+
+    with pytest.raises(ModelUnavailableError, match="bundled --only base"):
+        make(LATER)
+    make(replace(BASE, ships=False))
+    make(LATER)
+    assert [folder.name for folder in scratch.iterdir()] == ["base"]
+    assert [folder.name for folder in shipped.iterdir()] == ["later"]
+    assert find_models(shipped)["later"][0].lineage == ("base",)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_bfloat16_is_for_processors_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    recipe = replace(BASE, config=replace(BASE.config, bf16=True))
+    assert bundled.config_here(recipe) == replace(recipe.config, bf16=has_it)
+    assert bundled.config_here(BASE) == BASE.config
 
 
 def test_faces_of_a_photo_share_a_fold() -> None:
