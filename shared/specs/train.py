@@ -186,7 +186,6 @@ class TrainSpec(JobSpec):
             "kind": "train",
             "datasets": ["ds_0123456789abcdef01234567"],
             "model_id": "my-mask-model",
-            "architecture": "face_resnet",
             "initialization": {"source": "model", "model": "mask-face-112"},
             "method": {"name": "finetune"},
         },
@@ -227,10 +226,16 @@ class TrainSpec(JobSpec):
         default=None, description="settings of a paper; what is given here besides wins"
     )
     architecture: Architecture | None = Field(
-        default=None, description="default: the preset's, or `mobilenet_v3_small`"
+        default=None,
+        description="default: that of the model it starts from, or the preset's, "
+        "or `mobilenet_v3_small`",
     )
     input_size: int | None = Field(
-        default=None, ge=8, le=512, description="side in pixels; default: the architecture's"
+        default=None,
+        ge=8,
+        le=512,
+        description="side in pixels; default: the preset's, or that of the model it starts from, "
+        "or the architecture's",
     )
     initialization: Initialization = Scratch()
     method: Method = Full()

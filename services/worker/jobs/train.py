@@ -19,7 +19,14 @@ from services.worker.jobs.train_data import (
     read_sides,
     refuse_too_many,
 )
-from services.worker.jobs.train_plan import Origin, Plan, load_teacher, make_plan, start
+from services.worker.jobs.train_plan import (
+    Origin,
+    Plan,
+    find_model,
+    load_teacher,
+    make_plan,
+    start,
+)
 from services.worker.models.base import Classifier
 from services.worker.models.registry import LoadedModel, find_models, pack_weights
 from services.worker.runtime.context import JobContext
@@ -94,9 +101,12 @@ def _prepared(context: JobContext, spec: TrainSpec) -> _Job:
     began = time.monotonic()
     _refuse_taken_name(context, spec.model_id)
     packs = load_packs(context, spec)
-    plan = make_plan(spec, class_names(spec, packs), context.device)
+    source = find_model(context, spec.source_model) if spec.source_model else None
+    plan = make_plan(
+        spec, class_names(spec, packs), context.device, source=source[0] if source else None
+    )
     classifier = plan.build()
-    origin = start(context, spec, classifier)
+    origin = start(context, spec, classifier, source)
     counts = count(spec, packs, plan.classes)
     refuse_too_many(sum(counts.values()), plan.size)
     teacher = None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -23,11 +23,12 @@ from services.worker.models.registry import (
 from services.worker.runtime.context import JobContext
 from services.worker.training.config import TrainConfig
 from services.worker.training.initial import adopt, imagenet_weights
-from services.worker.training.presets import PRESETS, bf16_helps
+from services.worker.training.presets import PRESETS, Preset, bf16_helps
 from services.worker.training.robust import Adversarial, FewPixels, Perturb
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.specs.train import (
+    Architecture,
     Distillation,
     FgsmTraining,
     FineTune,
@@ -37,6 +38,7 @@ from shared.specs.train import (
     TrainSpec,
 )
 
+Found = tuple[ModelCard, dict[str, Tensor]]
 TORCHVISION = "torchvision"  # the folder of ImageNet weights in the operator's registry
 
 
@@ -65,13 +67,24 @@ class Origin:
     used: tuple[ModelCard, ...] = ()
 
 
-def make_plan(spec: TrainSpec, classes: Sequence[str], device: torch.device) -> Plan:
-    """Decide what the spec leaves open."""
+def make_plan(
+    spec: TrainSpec,
+    classes: Sequence[str],
+    device: torch.device,
+    *,
+    source: ModelCard | None = None,
+) -> Plan:
+    """Decide what the spec leaves open; ``source`` is the model that it starts from, if any."""
     preset = PRESETS[spec.preset] if spec.preset else None
-    architecture = spec.architecture or (preset.architecture if preset else "mobilenet_v3_small")
-    size = spec.input_size or default_input(architecture)
-    if spec.input_size is None and preset is not None and preset.architecture == architecture:
+    architecture = spec.architecture or _architecture(source, preset)
+    if spec.input_size is not None:
+        size = spec.input_size
+    elif preset is not None and preset.architecture == architecture:
         size = preset.input_size
+    elif source is not None and source.architecture == architecture:
+        size = source.input_size[0]
+    else:
+        size = default_input(architecture)
     base = preset.config if preset else TrainConfig()
     config = replace(_settled(base, spec.hyperparameters), seed=spec.seed)
     if isinstance(spec.method, FineTune):
@@ -85,6 +98,12 @@ def make_plan(spec: TrainSpec, classes: Sequence[str], device: torch.device) -> 
     wanted = spec.hyperparameters.precision
     bf16 = wanted == "bfloat16" or (wanted == "auto" and bf16_helps(architecture, device))
     return Plan(architecture, size, tuple(classes), replace(config, bf16=bf16), _perturbation(spec))
+
+
+def _architecture(source: ModelCard | None, preset: Preset | None) -> str:
+    if source is not None and source.architecture in get_args(Architecture):
+        return source.architecture
+    return preset.architecture if preset else "mobilenet_v3_small"
 
 
 def _settled(config: TrainConfig, wanted: Hyperparameters) -> TrainConfig:
@@ -113,15 +132,17 @@ def _perturbation(spec: TrainSpec) -> Perturb | None:
     return None
 
 
-def start(context: JobContext, spec: TrainSpec, classifier: Classifier) -> Origin:
-    """Give the classifier the weights that the spec starts from."""
+def start(
+    context: JobContext, spec: TrainSpec, classifier: Classifier, source: Found | None
+) -> Origin:
+    """Give the classifier the weights that the spec starts from: ``source``, if it is a model."""
     if spec.initialization.source == "imagenet":
         name, tensors = _imagenet(context, classifier.architecture)
         adopt(classifier, tensors)
         return Origin(lineage=(name,))
-    if spec.source_model is None:
+    if source is None:
         return Origin()
-    card, tensors = find_model(context, spec.source_model)
+    card, tensors = source
     if card.architecture != classifier.architecture:
         raise Problem(
             "invalid-input",
@@ -144,7 +165,7 @@ def load_teacher(context: JobContext, model_id: str, plan: Plan) -> LoadedModel:
     return assemble(card, tensors, device=context.device)
 
 
-def find_model(context: JobContext, model_id: str) -> tuple[ModelCard, dict[str, Tensor]]:
+def find_model(context: JobContext, model_id: str) -> Found:
     """Return a model of any task: the tenant's, the operator's, or a shipped one.
 
     Raises the problems ``unknown-model`` and ``model-unavailable``.

@@ -18,8 +18,10 @@ from services.worker.jobs import train_course
 from services.worker.jobs.train_plan import make_plan
 from services.worker.jobs.warmth import mask_model
 from services.worker.models.architectures import ARCHITECTURES
+from services.worker.models.registry import find_models
 from services.worker.runtime.held import Cancelled, DeadlineExceeded, LeaseLost
 from services.worker.training.packs import pack_folder
+from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results.train import TrainResult
 from shared.specs import SPECS
@@ -271,8 +273,12 @@ def test_starts_from_a_model_and_names_it(context: Any) -> None:
         model_id="second",
         initialization={"source": "model", "model": "mine"},
         method={"name": "finetune", "frozen_epochs": 1},
+        architecture=None,
+        input_size=None,
     )
-    assert run(context, tuned).model.lineage == ("mine", "first")
+    second = run(context, tuned).model
+    assert second.lineage == ("mine", "first")
+    assert (second.architecture, second.input_size) == ("cnn", (16, 16))
     with pytest.raises(Problem) as refused:
         run(context, spec(model_id="x", architecture="lenet", initialization=begin))
     assert refused.value.slug == "invalid-input"
@@ -384,6 +390,26 @@ def test_presets_give_way_to_what_is_named() -> None:
     assert plan.config.augmentation.flip == 0.5
     assert plan.config.augmentation.rotation == 0
     assert plan.config.bf16
+
+
+def test_what_a_model_starts_from_decides_what_is_left_open() -> None:
+    cpu, classes = torch.device("cpu"), TASK_CLASSES["mask"]
+    bare = TrainSpec(datasets=(ID,), model_id="x")
+    cards = {name: find_models()[name][0] for name in ("mask-cnn-32", "face-student-112")}
+    cnn, recognizer = cards["mask-cnn-32"], cards["face-student-112"]
+
+    def decided(source: ModelCard | None, **fields: Any) -> tuple[str, int]:
+        plan = make_plan(bare.model_copy(update=fields), classes, cpu, source=source)
+        return plan.architecture, plan.size
+
+    assert decided(cnn) == ("cnn", 32)
+    assert decided(cnn.model_copy(update={"input_size": (48, 48)})) == ("cnn", 48)
+    assert decided(cnn, input_size=64) == ("cnn", 64)
+    assert decided(cnn, architecture="lenet")[0] == "lenet"  # which `start` will refuse
+    assert decided(cnn, preset="paper-001")[0] == "cnn"
+    wide = cnn.model_copy(update={"architecture": "mobilenet_v3_small"})
+    assert decided(wide, preset="paper-001") == ("mobilenet_v3_small", 224)
+    assert decided(recognizer)[0] == decided(None)[0] == "mobilenet_v3_small"
 
 
 def test_the_same_seed_gives_the_same_weights(context: Any) -> None:

@@ -60,6 +60,8 @@ def test_comes_back_bit_for_bit(tmp_path: Path) -> None:
     loaded = load_model(card, tmp_path / "tiny")
     for name, tensor in original.state_dict().items():
         assert torch.equal(loaded.classifier.state_dict()[name], tensor)
+    # Other layouts have other kernels on some processors, which add in another order.
+    original.to(memory_format=torch.channels_last)
     images = torch.rand(3, 3, 32, 32)
     assert torch.equal(loaded.classifier(images), original(images))
     assert loaded.classifier.classes == TWO
