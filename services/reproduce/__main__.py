@@ -52,9 +52,9 @@ def main() -> None:
         None if arguments.quick else Kept(arguments.kept),
     )
     run_lines(wanted, shop, seconds=arguments.hours * 3600)
+    shop.may_train = False  # what follows reads what lines were done, also those not wanted now
     keep_rows(lines, shop)
     found = {line.id: Found(*done) for line in lines if (done := load_row(line, shop))}
-    shop.may_train = False
     costs = [cost for name in PAPER if (cost := clean_cost(name, shop))]
     text = page(lines, found, shop.missing, costs, protections(shop))
     out = arguments.out or (None if arguments.quick else Path("docs") / "results.md")
