@@ -70,8 +70,12 @@ def draw_table(documents: Sequence[Json], *, title: str) -> bytes:
     axes = figure.add_subplot()
     bars = (
         ("clean accuracy", "clean_accuracy", COLORS["clean"]),
-        ("attack made without the defense", "transferred_success", COLORS["transferred"]),
-        ("attack through the defense", "adaptive_success", COLORS["adaptive"]),
+        (
+            "success of the attack made without the defense",
+            "transferred_success",
+            COLORS["transferred"],
+        ),
+        ("success of the attack through the defense", "adaptive_success", COLORS["adaptive"]),
     )
     for place, (label, name, color) in enumerate(bars):
         for number, found in enumerate(documents):
