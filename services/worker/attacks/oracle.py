@@ -1,11 +1,13 @@
 """Asks a classifier for logits and input gradients, and never changes it."""
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from services.worker.attacks.folding import fold_batch_norm
+from services.worker.attacks.products import small_maps_as_products
 from services.worker.models.base import Classifier
 
 # Pixels a forward pass: more no longer helps, and a cancel would wait longer.
@@ -20,8 +22,9 @@ LossOfPart = Callable[[Tensor, slice], Tensor]
 class Oracle:
     """A model in ``eval()``, asked in sub-batches, with ``check_cancel`` before each.
 
-    Searching may use a copy with folded batch normalization (``fold``) and bfloat16 forward
-    passes (``search_bf16``); ``confirm`` always asks the model as it was given, in float32.
+    Searching may use a copy with folded batch normalization and small maps' convolutions as matrix
+    products (``fold``), and bfloat16 forward passes (``search_bf16``); ``confirm`` always asks the
+    model as it was given, in float32.
     Images are float ``(N, 3, H, W)`` in [0, 1], on the model's device.
     """
 
@@ -42,8 +45,10 @@ class Oracle:
         self.device = device_of(model)
         self._searched = model
         if fold:
-            folded = fold_batch_norm(model, example[:2].to(self.device))
+            shown = example[:2].to(self.device)
+            folded = small_maps_as_products(fold_batch_norm(model, shown), shown)
             self._searched = folded if isinstance(folded, Classifier) else model
+        self._asked = _with_bf16_weights(self._searched) if search_bf16 else self._searched
         # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
         self._bare = type(self._searched) is Classifier
         # As large as an image: a loop over three channels, innermost, is several times slower.
@@ -62,7 +67,7 @@ class Oracle:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return float32 logits ``(N, C)`` of the searched model."""
-        return self._forward(self._searched, images)
+        return self._forward(self._asked, images)
 
     def confirm(self, images: Tensor) -> Tensor:
         """Return float32 logits ``(N, C)`` of the model exactly as it was given."""
@@ -98,7 +103,7 @@ class Oracle:
     def prepared_logits(self, prepared: Tensor) -> Tensor:
         """Return logits of one sub-batch of prepared images."""
         with torch.inference_mode(), self._autocast(self._bf16):
-            network = self._searched.network if self._bare else self._searched
+            network = self._asked.network if self._bare else self._asked
             logits: Tensor = network(prepared)
         return logits.float().clone()
 
@@ -113,6 +118,15 @@ class Oracle:
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _with_bf16_weights(model: Classifier) -> Classifier:
+    """Return a copy whose weights autocast need not convert at each forward pass."""
+    quick = copy.deepcopy(model)
+    for module in quick.modules():
+        if type(module) in (nn.Conv2d, nn.Linear):
+            module.to(torch.bfloat16)
+    return quick
 
 
 def _planes(channels: Tensor, example: Tensor) -> Tensor:
