@@ -4,9 +4,11 @@
 
 Validation pictures that the shipped network has right. Every adversarial image is rounded to
 8 bits, as it would be delivered, and judged by the network itself; what then exceeds its bound by
-rounding alone is left to the peers. Success with its Wilson 95 % interval; for attacks that look
-for the smallest change, the median L2 over the images that both of them fooled. foolbox has no
-budget of queries for HopSkipJump: its steps are so many that it needs about as many.
+rounding alone is left to the peers. Success with its Wilson 95 % interval, and McNemar's test on the
+images that only one of both fooled; for attacks that look for the smallest change, the median L2
+over the images that both of them fooled, and on how many of them ours is smaller. Queries are
+counted where they arrive, in the network. foolbox has no budget of queries for HopSkipJump: its
+steps are so many that it needs about as many.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.attack_cost import MODEL, pictures
+from benchmarks.attack_pixels import Counter
 from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.cw import CW
@@ -34,6 +37,7 @@ from services.worker.attacks.run import run
 from services.worker.attacks.square import Square
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model
+from services.worker.training.evaluation.paired import mcnemar
 from services.worker.training.metrics import wilson
 
 EPS, STEPS, STEP = 8, 10, 2
@@ -183,10 +187,15 @@ class Outcome:
 def line(one: Outcome, ours: Outcome, *, norms: bool) -> str:
     """Say how an attack fared, and how its changes compare with ours."""
     said = f"fooled {wilson(int(one.fooled.sum()), len(one.fooled))}"
+    if one is ours:
+        return said
+    test = mcnemar(ours.fooled.numpy(), one.fooled.numpy())
+    said += f"   only ours {test.only_first}, only this {test.only_second}, p = {test.p:.2g}"
     both = one.fooled & ours.fooled
     if norms and bool(both.any()):
         said += f"   median L2 {float(one.l2[both].median()):6.1f}"
-        said += f" where ours is {float(ours.l2[both].median()):6.1f}"
+        said += f" where ours is {float(ours.l2[both].median()):6.1f}, smaller on "
+        said += str(wilson(int((ours.l2 < one.l2)[both].sum()), int(both.sum())))
     return said
 
 
@@ -205,6 +214,7 @@ def main() -> None:
     model = load_model(card, folder, device=torch.device("cpu")).classifier
     images, labels = pictures(chosen.data, model, chosen.images)
     floats = images.float() / 255
+    counter = Counter(model)
     for name, (attack, peers, norms) in trials(model, floats, labels, chosen.queries).items():
         if chosen.only and name not in chosen.only:
             continue
@@ -212,11 +222,13 @@ def main() -> None:
         own: Outcome | None = None
         for who, peer in {"bauta": found, **peers}.items():
             began = time.perf_counter()
-            one = Outcome(model, images.float(), labels, peer())
+            before = counter.images
+            adversarial = peer()
+            seconds, asked = time.perf_counter() - began, (counter.images - before) / len(images)
+            one = Outcome(model, images.float(), labels, adversarial)
             own = own or one
-            seconds = time.perf_counter() - began
             said = line(one, own, norms=norms)
-            print(f"{name:12} {who:24} {said}   {seconds:.0f} s", flush=True)
+            print(f"{name:12} {who:24} {said}   {asked:.0f} asked, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

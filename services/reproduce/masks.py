@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from services.worker.masks.generators import build_generator, latents
 from services.worker.masks.outlines import plain
 from services.worker.masks.terms import likeness
 from services.worker.masks.training import MaskConfig
+from services.worker.models.quickened import has_fast_bf16
 from services.worker.models.recognizers import Recognizer, load_checkpoint, recognizer_of
 from services.worker.models.registry import find_models
 
@@ -40,25 +42,26 @@ def plans(epochs: int, played: int) -> list[Plan]:
     ``epochs`` are those of free training, ``played`` those of the experiments and of the dense
     generator that stands beside them.
     """
+    bf16 = has_fast_bf16(torch.device("cpu"))
     made = [
         Plan(
             f"{name}, free",
             (against,),
             MaskConfig(
-                generator=name, epochs=epochs, max_lr=0.3 if name == "pixels" else 0.005, seed=SEED
+                generator=name,
+                epochs=epochs,
+                max_lr=0.3 if name == "pixels" else 0.005,
+                bf16=bf16,
+                seed=SEED,
             ),
         )
         for name in ("convolutional", "pixels")
         for against in (SURROGATE, JUDGE)
     ]
-    dense = MaskConfig(generator="dense", epochs=played, seed=SEED)
+    dense = MaskConfig(generator="dense", epochs=played, bf16=bf16, seed=SEED)
     made.append(Plan("dense, free", (SURROGATE,), dense))
     return made + [
-        Plan(
-            f"dense, experiment {number}",
-            (SURROGATE,),
-            MaskConfig(generator="dense", experiment=number, epochs=played, seed=SEED),
-        )
+        Plan(f"dense, experiment {number}", (SURROGATE,), replace(dense, experiment=number))
         for number in ("3", "2", "1", "0")  # the longest first: two processes end together
     ]
 

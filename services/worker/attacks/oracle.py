@@ -1,14 +1,14 @@
 """Asks a classifier for logits and input gradients, and never changes it."""
 
-import copy
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from services.worker.attacks.folding import fold_batch_norm
 from services.worker.attacks.products import small_maps_as_products
 from services.worker.models.base import Classifier
+from services.worker.models.quickened import with_bf16_weights
 
 # Pixels a forward pass: more no longer helps, and a cancel would wait longer.
 PIXELS_CPU = 2**16
@@ -48,7 +48,7 @@ class Oracle:
             shown = example[:2].to(self.device)
             folded = small_maps_as_products(fold_batch_norm(model, shown), shown)
             self._searched = folded if isinstance(folded, Classifier) else model
-        self._asked = _with_bf16_weights(self._searched) if search_bf16 else self._searched
+        self._asked = with_bf16_weights(self._searched) if search_bf16 else self._searched
         # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
         self._bare = type(self._searched) is Classifier
         # As large as an image: a loop over three channels, innermost, is several times slower.
@@ -118,15 +118,6 @@ class Oracle:
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _with_bf16_weights(model: Classifier) -> Classifier:
-    """Return a copy whose weights autocast need not convert at each forward pass."""
-    quick = copy.deepcopy(model)
-    for module in quick.modules():
-        if type(module) in (nn.Conv2d, nn.Linear):
-            module.to(torch.bfloat16)
-    return quick
 
 
 def _planes(channels: Tensor, example: Tensor) -> Tensor:

@@ -89,9 +89,13 @@ class Square(Attack):
         inside = ((rows >= top) & (rows < top + side))[:, :, None] & (
             (columns >= left) & (columns < left + side)
         )[:, None, :]
-        shift = torch.where(drawn[:, 2:] < 0.5, -1.0, 1.0) * whole_eps(self.eps)
-        painted = scene.levels + shift[:, :, None, None]
-        changed = torch.where(inside[:, None], painted, levels)
+        inside = (inside & scene.allowed)[:, None]
+        shift = torch.where(drawn[:, 2:] < 0.5, -1.0, 1.0)[:, :, None, None] * whole_eps(self.eps)
+        painted = (scene.levels + shift).clamp_(0, 255)
+        # A square that is there already would waste a query: the opposite one changes something.
+        is_new = ((painted != levels) & inside).flatten(1).any(1)[:, None, None, None]
+        painted = torch.where(is_new, painted, (scene.levels - shift).clamp_(0, 255))
+        changed = torch.where(inside, painted, levels)
         return changed.contiguous(memory_format=torch.channels_last)
 
     def _bumps(self, scene: Scene, levels: Tensor, number: int) -> Tensor:

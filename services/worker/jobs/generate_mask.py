@@ -25,6 +25,7 @@ from services.worker.masks.printing import as_pdf, as_png, size_in_mm
 from services.worker.masks.terms import likeness, non_printability
 from services.worker.masks.training import MaskConfig, MaskEpoch, MaskRun, State, train_masks
 from services.worker.masks.wearers import gallery
+from services.worker.models.quickened import has_fast_bf16
 from services.worker.models.registry import pack_weights
 from services.worker.runtime.context import JobContext
 from services.worker.training.checkpoint import pack, unpack
@@ -130,6 +131,7 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         experiment=spec.experiment,
         conditional=spec.conditional,
         shape=spec.shape,
+        bf16=has_fast_bf16(context.device),
         seed=spec.seed,
         **spec.hyperparameters.model_dump(),
     )

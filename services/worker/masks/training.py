@@ -25,7 +25,7 @@ from services.worker.masks.outlines import Shape, plain
 from services.worker.masks.projector import random_wearing
 from services.worker.masks.terms import likeness, non_printability, total_variation
 from services.worker.masks.wearers import Wearers, gallery
-from services.worker.models.quickened import quickened
+from services.worker.models.quickened import quickened, with_bf16_weights
 from services.worker.models.recognizers import Recognizer
 
 Experiment = Literal["free", "0", "1", "2", "3"]
@@ -50,6 +50,7 @@ class MaskConfig:
     diversity: float = 0.05
     drawn: int = 8  # designs a step, each worn by several people
     conditional: bool = False  # each wearer has a design of their own, drawn from their embedding
+    bf16: bool = False  # ask the recognizers in bfloat16; galleries stay as they see them
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -149,6 +150,8 @@ class _Run:
     ) -> None:
         self.wearers, self.config = wearers, config
         self.recognizers = [quickened(one) for one in recognizers]
+        if config.bf16:
+            self.recognizers = [with_bf16_weights(one) for one in self.recognizers]
         self.device = next(recognizers[0].parameters()).device
         self.side = max(one.input_size[0] for one in recognizers)
         # Computed once: people's clean photos do not change, and a mean a person is little.
@@ -268,7 +271,7 @@ class _Run:
         """Return the mean similarity of the wearers to themselves, and the generator's loss."""
         similar, loss = 0.0, worn.new_zeros(())
         for place, recognizer in enumerate(self.recognizers):
-            embeddings = recognizer.of_frames(worn.contiguous(memory_format=torch.channels_last))
+            embeddings = self._embedded(recognizer, worn)
             own = (embeddings * self.galleries[place][people]).sum(1)
             similar += float(own.detach().mean()) / len(self.recognizers)
             if self.plays:
@@ -301,7 +304,7 @@ class _Run:
         for place, recognizer in enumerate(self.recognizers):
             head, optimizer = self.heads[place], self.head_optimizers[place]
             with torch.no_grad():
-                embeddings = torch.cat([recognizer.of_frames(images) for images in shown])
+                embeddings = torch.cat([self._embedded(recognizer, images) for images in shown])
             loss = functional.cross_entropy(head(embeddings), people.repeat(len(shown)))
             loss = loss + L1 * head.weight.abs().mean()
             optimizer.zero_grad(set_to_none=True)
@@ -309,6 +312,10 @@ class _Run:
             optimizer.step()
             total += float(loss.detach()) / len(self.recognizers)
         return total
+
+    def _embedded(self, recognizer: Recognizer, faces: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            return recognizer.of_frames(faces.contiguous(memory_format=torch.channels_last))
 
     def _bare(self, faces: Tensor, people: Tensor) -> Tensor:
         """Return the wearers' faces without the masks that they may wear on their photos."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from services.worker.models.quickened import has_fast_bf16
 from services.worker.training.augment import Augmentation
 from services.worker.training.config import TrainConfig
 
@@ -68,9 +69,4 @@ PRESETS: Mapping[str, Preset] = {
 
 def bf16_helps(architecture: str, device: torch.device) -> bool:
     """Whether bfloat16 makes training faster: of that network, on hardware that has it."""
-    if architecture not in BF16_FAMILIES:
-        return False
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return architecture in BF16_FAMILIES and has_fast_bf16(device)
