@@ -4,9 +4,9 @@
 
 Validation pictures that the shipped network has right. Every adversarial image is rounded to
 8 bits, as it would be delivered, and judged by the network itself; what then exceeds its bound by
-rounding alone is left to the peers. Success with its Wilson 95 % interval, and McNemar's test on the
-images that only one of both fooled; for attacks that look for the smallest change, the median L2
-over the images that both of them fooled, and on how many of them ours is smaller. Queries are
+rounding alone is left to the peers. Success with its Wilson 95 % interval, and McNemar's test on
+the images that only one of both fooled; for attacks that look for the smallest change, the median
+L2 over the images that both of them fooled, and on how many of them ours is smaller. Queries are
 counted where they arrive, in the network. foolbox has no budget of queries for HopSkipJump: its
 steps are so many that it needs about as many.
 """

@@ -21,6 +21,7 @@ from services.reproduce.masks_page import Line, page
 from services.reproduce.masks_runs import DESIGNS, SEED, Plan, Shop, at_least, read_wearers
 from services.reproduce.tables import deliver
 from services.worker.faces.detection import FaceDetector
+from services.worker.masks.designs import Designs
 from services.worker.masks.evaluation import MaskJudge, Recognized, random_pattern
 from services.worker.masks.generators import build_generator, latents
 from services.worker.masks.outlines import plain
@@ -31,13 +32,14 @@ from services.worker.models.recognizers import Recognizer, load_checkpoint, reco
 from services.worker.models.registry import find_models
 
 PLAIN = {"plain blue": (0.35, 0.6, 0.85), "plain white": (0.92, 0.92, 0.92)}
-TRAIN_PHOTOS, TEST_PHOTOS = 4, 3  # a person, at most
+TRAIN_PHOTOS, TEST_PHOTOS = 4, 10  # a person, at most
+ENROLLED = 8  # of those to be judged by, at most, so that one is left to be recognized on
 
 Judges = Mapping[str, MaskJudge]
 
 
 def plans(epochs: int, played: int) -> list[Plan]:
-    """Return what is trained: the generators freely, and paper 004's four experiments.
+    """Return what is trained: generators freely, for anybody and for their wearer, and paper 004's.
 
     ``epochs`` are those of free training, ``played`` those of the experiments and of the dense
     generator that stands beside them.
@@ -56,6 +58,11 @@ def plans(epochs: int, played: int) -> list[Plan]:
             ),
         )
         for name in ("convolutional", "pixels")
+        for against in (SURROGATE, JUDGE)
+    ]
+    fitted = MaskConfig(epochs=epochs, conditional=True, diversity=0.0, bf16=bf16, seed=SEED)
+    made += [
+        Plan("convolutional, drawn for its wearer, free", (against,), fitted)
         for against in (SURROGATE, JUDGE)
     ]
     dense = MaskConfig(generator="dense", epochs=played, bf16=bf16, seed=SEED)
@@ -79,7 +86,7 @@ def controls(judges: Judges) -> dict[str, dict[str, Recognized]]:
     }
 
 
-def wearing(judges: Judges, designs: Tensor) -> dict[str, Recognized]:
+def wearing(judges: Judges, designs: Tensor | Designs) -> dict[str, Recognized]:
     """Ask every judge about people who wear designs ``(K, 3, h, w)``."""
     return {name: judge.wearing(designs) for name, judge in judges.items()}
 
@@ -126,10 +133,16 @@ def main() -> None:
     say(f"{len(training.names)} people to train on, {len(judged.names)} to judge by")
     shop = Shop(training, arguments.cache, arguments.processes, say)
     made = list(shop.trained(plans(arguments.epochs, arguments.played)))
-    judges = {name: MaskJudge(one, judged) for name, one in recognizers(arguments.teacher).items()}
+    judges = {
+        name: MaskJudge(one, judged, enrolled=ENROLLED)
+        for name, one in recognizers(arguments.teacher).items()
+    }
     lines = []
     for plan, trained in made:
-        figures = wearing(judges, trained.designs)
+        # A design is drawn from the photos that the wearer is known by, none that judges it.
+        known = torch.from_numpy(judges[plan.against[0]].gallery)
+        designs = trained.designs(known if plan.config.conditional else None)
+        figures = wearing(judges, designs)
         lines.append(
             Line(
                 plan.name,
@@ -137,7 +150,7 @@ def main() -> None:
                 plan.config,
                 trained.seconds,
                 len(training.names),
-                float(likeness(trained.designs)),
+                float(likeness(designs.shown)),
                 figures,
                 trained.named,
             )
@@ -148,6 +161,7 @@ def main() -> None:
         controls(judges),
         people=len(judged.names),
         probes=len(next(iter(judges.values())).probes),
+        enrolled=ENROLLED,
         command=shlex.join(["python", "-m", "services.reproduce.masks", *sys.argv[1:]]),
     )
     deliver(text, arguments.out, say)

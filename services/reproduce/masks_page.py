@@ -66,6 +66,7 @@ def page(
     *,
     people: int,
     probes: int,
+    enrolled: int,
     command: str,
 ) -> str:
     """Write all tables as Markdown."""
@@ -85,11 +86,13 @@ def page(
             "# What recognizers see through a designed mask\n",
             "**Digital, not physically tested.** Written by "
             f"`{command}`; nothing was filled in by hand.\n",
-            f"{people} people of `faces/test`: the first photo of each in the gallery, bare, and "
-            f"{probes} others as probes that wear a surgical mask with the design. Neither "
-            "generators nor recognizers were trained on them. Brackets: 95 % Wilson intervals. TAR "
-            "by the threshold that 1 % of the bare faces' impostors exceed. *Similarity*: mean "
-            "cosine to the wearer's own gallery photo.\n",
+            f"{people} people of `faces/test`: the gallery has the mean embedding of each one's "
+            f"bare photos, {enrolled} at most, and {probes} others are probes that wear a surgical "
+            "mask with the design. Neither generators nor recognizers were trained on them. "
+            "*Drawn for its wearer*: from their embedding in the gallery of the recognizer that "
+            "it was trained against. Brackets: 95 % Wilson intervals. TAR by the threshold that "
+            "1 % of the bare faces' impostors exceed. *Similarity*: mean cosine to the wearer's "
+            "own mean in the gallery.\n",
             f"`{SURROGATE}` and `{JUDGE}` are held out from each other: no common teacher, other "
             "training people. So each is the white box of what was trained against it, and judges "
             "what was trained against the other"

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from services.reproduce.masks_page import Named
 from services.worker.faces.detection import FaceDetector
+from services.worker.masks.designs import Designs, draw
 from services.worker.masks.evaluation import named_right
-from services.worker.masks.generators import latents
+from services.worker.masks.generators import build_generator, condition_of
 from services.worker.masks.outlines import plain
-from services.worker.masks.training import TEMPLATES, MaskConfig, train_masks
+from services.worker.masks.training import TEMPLATES, MaskConfig, MaskRun, train_masks
 from services.worker.masks.wearers import Wearers, aligned_wearer, gather
 from services.worker.models.recognizers import Recognizer, recognizer_of
 from services.worker.models.registry import find_models
@@ -26,6 +27,7 @@ from services.worker.training.metrics import wilson
 
 SEED = 3
 DESIGNS = 8
+WEIGHT = "weights."
 
 Say = Callable[[str], None]
 
@@ -41,11 +43,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a generator draws, ``(8, 3, 128, 128)``, and whom its discriminator knows."""
+    """A generator, and whom its discriminator knows."""
 
-    designs: Tensor
+    generator: nn.Module
     seconds: float
     named: Named | None
+
+    def designs(self, embeddings: Tensor | None = None) -> Designs:
+        """Draw eight designs: for anybody, or for the people of embeddings ``(P, D)``."""
+        return draw(self.generator, DESIGNS, seed=SEED, embeddings=embeddings)
 
 
 def read_wearers(
@@ -78,7 +84,7 @@ def at_least(wearers: Wearers, photos: int) -> Wearers:
 
 @dataclass(frozen=True)
 class Shop:
-    """Trains generators once on the same wearers, several side by side, and keeps their designs."""
+    """Trains generators once on the same wearers, several side by side, and keeps them."""
 
     wearers: Wearers
     folder: Path
@@ -92,11 +98,11 @@ class Shop:
         missing = [plan for plan in plans if not paths[plan].is_file()]
         for plan, made in zip(missing, self._make(missing), strict=True):
             part = paths[plan].with_suffix(".part.npz")
-            np.savez(part, designs=made["designs"], seconds=made["seconds"], named=made["named"])
+            np.savez(part, allow_pickle=False, **made)
             part.replace(paths[plan])
             self.say(f"  trained {plan.name} in {float(made['seconds']):.0f} s")
         for plan in plans:
-            yield plan, _read(paths[plan])
+            yield plan, _read(plan, paths[plan])
 
     def _make(self, plans: Sequence[Plan]) -> Iterable[Mapping[str, NDArray[np.generic]]]:
         if self.processes == 1 or len(plans) < 2:
@@ -119,33 +125,43 @@ class Shop:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-TRAINED = 2  # counted up when the same settings train another generator
+TRAINED = 3  # counted up when the same settings train another generator
 
 
 def _made(wearers: Wearers, plan: Plan) -> dict[str, NDArray[np.generic]]:
     surrogates = [recognizer_of(*find_models()[name]) for name in plan.against]
     run = train_masks(wearers, surrogates, plan.config)
-    with torch.inference_mode():
-        drawn = run.generator(latents(DESIGNS, torch.Generator().manual_seed(SEED)))
-    named = _named(wearers, surrogates, run.heads, drawn)
-    return {"designs": drawn.numpy(), "seconds": np.array(run.seconds), "named": named}
+    weights = run.generator.state_dict()
+    return {
+        "seconds": np.array(run.seconds),
+        "named": _named(wearers, surrogates, run),
+        **{f"{WEIGHT}{name}": weight.numpy() for name, weight in weights.items()},
+    }
 
 
-def _named(
-    wearers: Wearers, surrogates: Sequence[Recognizer], heads: Sequence[nn.Module], designs: Tensor
-) -> NDArray[np.int64]:
+def _named(wearers: Wearers, surrogates: Sequence[Recognizer], run: MaskRun) -> NDArray[np.int64]:
     """Count right names, and all, in generated masks, template masks, and bare: ``(3, 2)``."""
-    if not heads:
+    if not run.heads:
         return np.zeros((0, 2), dtype=np.int64)
+    designs = draw(run.generator, DESIGNS, seed=SEED)
     templates = torch.cat([plain(color) for color in TEMPLATES])
     rates = [
-        named_right(wearers, surrogates[0], heads[0], worn) for worn in (designs, templates, None)
+        named_right(wearers, surrogates[0], run.heads[0], worn)
+        for worn in (designs, templates, None)
     ]
     return np.array([(rate.successes, rate.total) for rate in rates], dtype=np.int64)
 
 
-def _read(path: Path) -> Trained:
+def _read(plan: Plan, path: Path) -> Trained:
     with np.load(path) as kept:
-        designs, seconds = torch.from_numpy(kept["designs"]), float(kept["seconds"])
+        weights = {
+            name.removeprefix(WEIGHT): torch.from_numpy(kept[name])
+            for name in kept.files
+            if name.startswith(WEIGHT)
+        }
+        seconds = float(kept["seconds"])
         rates = [wilson(right, total) for right, total in kept["named"].tolist()]
-    return Trained(designs, seconds, Named(*rates) if rates else None)
+    architecture = plan.config.generator
+    generator = build_generator(architecture, seed=0, condition=condition_of(weights))
+    generator.load_state_dict(weights)
+    return Trained(generator.eval(), seconds, Named(*rates) if rates else None)

@@ -20,11 +20,12 @@ from services.worker.jobs.recognizers import (
     choose_recognizers,
 )
 from services.worker.masks.designs import Designs, draw
+from services.worker.masks.evaluation import judged_sides
 from services.worker.masks.generators import Architecture, build_generator, condition_of
 from services.worker.masks.printing import as_pdf, as_png, size_in_mm
 from services.worker.masks.terms import likeness, non_printability
 from services.worker.masks.training import MaskConfig, MaskEpoch, MaskRun, State, train_masks
-from services.worker.masks.wearers import gallery
+from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.quickened import has_fast_bf16
 from services.worker.models.registry import pack_weights
 from services.worker.runtime.context import JobContext
@@ -164,9 +165,15 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
     )
     embeddings = None
     if spec.conditional:
-        shown = sides.training if len(sides.training.names) == 1 else sides.held_out
-        embeddings = gallery(shown or sides.training, roles.surrogates[0].recognizer)
+        embeddings = gallery(_known(sides), roles.surrogates[0].recognizer)
     return _Made(trained.generator, spec.generator, trained, sides, roles, embeddings)
+
+
+def _known(sides: Sides) -> Wearers:
+    """Return the photos that designs for the people shown are drawn from: none that judges them."""
+    if sides.held_out is None or len(sides.training.names) == 1:
+        return sides.training
+    return sides.held_out.of(judged_sides(sides.held_out).gallery.tolist())
 
 
 def _drawn_from(context: JobContext, spec: GenerateMaskSpec) -> _Made:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
-from services.worker.masks.wearers import Wearers
+from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.recognizers import Recognizer
 from services.worker.training.metrics import Rate, wilson
 from services.worker.training.recognition import (
+    Sides,
     accept_rate,
     pair_scores,
     person_similarities,
-    probe_sides,
     rank_rate,
     ranks,
     threshold_at,
@@ -36,26 +36,43 @@ class Recognized:
     similarity: float  # mean, of the probes to their own gallery photos
 
 
-class MaskJudge:
-    """One recognizer, with a gallery of bare faces: the first photo of each person.
+def judged_sides(wearers: Wearers, *, enrolled: int = 1) -> Sides:
+    """Put each person's first photos, ``enrolled`` at most, into the gallery; the rest are probes.
 
-    The others are probes. Where designs replace masks that people wear, the first bare photo is in
-    the gallery, if there is one, and the probes are those that show a mask. Raises ``ValueError``
-    when no person has a second photo, or when there are too few for a false-accept rate of 1 %.
+    One photo at least is left to probe, if the person has two. Where designs replace masks that
+    people wear, bare photos come first, and only those that show a mask are probes.
+    """
+    bare_first = np.argsort(wearers.wearable, kind="stable")
+    photos: dict[int, list[int]] = {}
+    for index, person in zip(bare_first.tolist(), wearers.people[bare_first].tolist(), strict=True):
+        photos.setdefault(person, []).append(index)
+    probes: list[int] = []
+    known: list[int] = []
+    for own in photos.values():
+        count = max(1, min(enrolled, len(own) - 1))
+        known += own[:count]
+        probes += (index for index in own[count:] if wearers.wearable[index])
+    return Sides(np.array(sorted(probes), dtype=np.int64), np.array(sorted(known)))
+
+
+class MaskJudge:
+    """One recognizer, with a gallery of bare faces: a mean embedding of each person's.
+
+    Who is a probe and who is in the gallery is ``judged_sides``'. Raises ``ValueError`` when no
+    person has a second photo, or when there are too few for a false-accept rate of 1 %.
     """
 
-    def __init__(self, recognizer: Recognizer, wearers: Wearers) -> None:
+    def __init__(self, recognizer: Recognizer, wearers: Wearers, *, enrolled: int = 1) -> None:
         self.recognizer, self.wearers = recognizer, wearers
         people = wearers.people.numpy()
-        bare_first = np.argsort(wearers.wearable, kind="stable")
-        sides = probe_sides(people[bare_first])
-        probes, known = bare_first[sides.probes], bare_first[sides.gallery]
-        self.probes = probes[wearers.wearable[probes]]
+        sides = judged_sides(wearers, enrolled=enrolled)
+        self.probes = sides.probes
         if not len(self.probes):
             raise ValueError("nobody has a second photo to be recognized on")
-        self.people, self.gallery_people = people[self.probes], people[known]
+        self.people, self.gallery_people = people[self.probes], np.unique(people[sides.gallery])
         side = recognizer.input_size[0]
-        self.gallery = self._embed(wearers.faces(part, side) for part in _parts(known))
+        known = wearers.of(sides.gallery.tolist()).renumbered()
+        self.gallery = np.asarray(gallery(known, recognizer).numpy())
         bare = self._embed(wearers.faces(part, side) for part in _parts(self.probes))
         scores = pair_scores(bare, self.people, self.gallery, self.gallery_people)
         self.threshold = threshold_at(scores.impostor, FALSE_ACCEPTS)
