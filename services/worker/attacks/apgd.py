@@ -79,7 +79,8 @@ class APGD(Attack):
         shown = ball.grid(state["levels"])
         logits, gradient = scene.gradient(shown, loss_of)
         margin = scene.criterion.margin(logits)
-        scene.offer(shown, margin < 0, margin)
+        met = scene.met(shown, margin)
+        scene.offer(shown, met, margin)
 
         loss = loss_of(logits, torch.arange(len(logits), device=logits.device))
         state["rises"] += loss > state["loss"]
@@ -93,7 +94,7 @@ class APGD(Attack):
         if window is not None:
             gradient = self._check(state, gradient, window)
         self._move(ball, state, gradient, first=phase == 0)
-        return (margin < 0) if self.early_stop else torch.zeros_like(margin, dtype=torch.bool)
+        return met if self.early_stop else torch.zeros_like(met)
 
     def _check(self, state: State, gradient: Tensor, window: int) -> Tensor:
         """Halve the step of stalled images and put them back at their best point."""

@@ -79,10 +79,9 @@ class DifferentialEvolution(Attack):
         best = score.where(~met, score - 1e6).argmin(1)
         every = torch.arange(len(best), device=best.device)
         image = paint(scene.levels, positions[every, best], colors[every, best])
-        fooled = met.any(1)
-        if self.search_bf16 and bool(fooled.any()):
-            fooled &= scene.criterion.margin(scene.oracle.confirm(image / 255)) < 0
-        first = asked.cumsum(1).gather(1, met.int().argmax(1, keepdim=True))[:, 0]
+        fooled = scene.met(image, margin[every, best])
+        earliest = torch.where(met.any(1), met.int().argmax(1), best)
+        first = asked.cumsum(1).gather(1, earliest[:, None])[:, 0]
         scene.offer(image, fooled, score[every, best], found_at=before + first)
         return fooled if self.early_stop else torch.zeros_like(fooled)
 

@@ -23,8 +23,8 @@ class Oracle:
     """A model in ``eval()``, asked in sub-batches, with ``check_cancel`` before each.
 
     Searching may use a copy with folded batch normalization and small maps' convolutions as matrix
-    products (``fold``), and bfloat16 forward passes (``search_bf16``); ``confirm`` always asks the
-    model as it was given, in float32.
+    products (``fold``), and ask in bfloat16, for gradients, too (``search_bf16``); ``confirm``
+    always asks the model as it was given, in float32.
     Images are float ``(N, 3, H, W)`` in [0, 1], on the model's device.
     """
 
@@ -41,7 +41,7 @@ class Oracle:
             raise ValueError("the model is in train mode: call eval() before attacking it")
         self._given = model
         self._check_cancel = check_cancel
-        self._bf16 = search_bf16
+        self.searches_bf16 = search_bf16
         self.device = device_of(model)
         self._searched = model
         if fold:
@@ -82,7 +82,9 @@ class Oracle:
         for part in self.parts(len(images)):
             shown = self.prepare(images[part]).detach().requires_grad_()
             with torch.enable_grad():
-                answer = self._searched.network(shown) if self._bare else self._searched(shown)
+                with self._autocast(self.searches_bf16):
+                    asked = self._asked.network if self._bare else self._asked
+                    answer = asked(shown).float()
                 (gradient,) = torch.autograd.grad(loss(answer, part).sum(), shown)
             logits.append(answer.detach())
             # Passing back through the normalization is a division, and needs no graph.
@@ -102,13 +104,13 @@ class Oracle:
 
     def prepared_logits(self, prepared: Tensor) -> Tensor:
         """Return logits of one sub-batch of prepared images."""
-        with torch.inference_mode(), self._autocast(self._bf16):
+        with torch.inference_mode(), self._autocast(self.searches_bf16):
             network = self._asked.network if self._bare else self._asked
             logits: Tensor = network(prepared)
         return logits.float().clone()
 
     def _forward(self, model: Classifier, images: Tensor, *, bf16: bool | None = None) -> Tensor:
-        wanted = self._bf16 if bf16 is None else bf16
+        wanted = self.searches_bf16 if bf16 is None else bf16
         answers = []
         for part in self.parts(len(images)):
             with torch.inference_mode(), self._autocast(wanted):

@@ -85,8 +85,9 @@ class Projected(Attack):
             logits, gradient = scene.gradient(shown, loss_named(self.loss, scene.criterion))
             margin = scene.criterion.margin(logits)
             ball.ascend(state["levels"], self._accumulated(state, gradient), self.step_length)
-        scene.offer(shown, margin < 0, margin)
-        return (margin < 0) if self.early_stop else torch.zeros_like(margin, dtype=torch.bool)
+        met = scene.met(shown, margin)
+        scene.offer(shown, met, margin)
+        return met if self.early_stop else torch.zeros_like(met)
 
     def _accumulated(self, state: State, gradient: Tensor) -> Tensor:
         if self.momentum is None:

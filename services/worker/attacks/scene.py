@@ -52,6 +52,9 @@ class Tally:
         return cls(**{field.name: tensors[f"tally.{field.name}"].clone() for field in fields(cls)})
 
 
+BORDER = 0.02  # of margins, in logits: about what bfloat16 rounds off
+
+
 class Scene:
     """What an attack sees: images not finished yet, and the ways to ask about them.
 
@@ -143,6 +146,21 @@ class Scene:
         if not bool(largest.isfinite().all()):
             gradient.nan_to_num_(0, 0, 0)
         return logits, gradient
+
+    def met(self, levels: Tensor, margin: Tensor) -> Tensor:
+        """Return who meets the criterion by ``margin (A,)``, found at one image a row, ``(A,)``.
+
+        Where the search is less exact, float32 decides about those at the border and beyond: the
+        same images again, which is no further query.
+        """
+        if not self.oracle.searches_bf16:
+            return margin < 0
+        rows = (margin < BORDER).nonzero()[:, 0]
+        found = torch.zeros_like(margin, dtype=torch.bool)
+        if len(rows):
+            logits = self.oracle.confirm(levels[rows] / 255)
+            found[rows] = self.criterion.take(rows).margin(logits) < 0
+        return found
 
     def offer(
         self, levels: Tensor, met: Tensor, cost: Tensor, *, found_at: Tensor | None = None

@@ -73,11 +73,10 @@ class SparseRS(Attack):
         state["ranks"] = torch.where(better[:, None], ranks, state["ranks"])
         state["colors"] = torch.where(better[:, None, None], colors, state["colors"])
         state["margin"] = torch.where(better, margin, state["margin"])
-        fooled = margin < 0
+        fooled = torch.zeros_like(better)
         if bool(better.any()):
             image = paint(scene.levels, positions, colors)
-            if self.search_bf16 and bool(fooled.any()):
-                fooled &= scene.criterion.margin(scene.oracle.confirm(image / 255)) < 0
+            fooled = scene.met(image, margin)
             scene.offer(image, fooled, margin)
         return fooled if self.early_stop else torch.zeros_like(fooled)
 

@@ -70,8 +70,9 @@ class Square(Attack):
         better = margin < state["margin"]
         state["levels"] = torch.where(better[:, None, None, None], candidate, state["levels"])
         state["margin"] = torch.where(better, margin, state["margin"])
-        scene.offer(shown, margin < 0, margin)
-        return margin < 0
+        met = scene.met(shown, margin)
+        scene.offer(shown, met, margin)
+        return met
 
     def _stripes(self, scene: Scene, levels: Tensor, number: int) -> Tensor:
         """Start from stripes; then set a square of the best image to ``±eps``."""

@@ -109,4 +109,5 @@ def test_an_oracle_asks_the_products_and_confirms_with_the_model_itself() -> Non
         asked = shown.clone().requires_grad_()
         (reference,) = torch.autograd.grad(model(asked)[:, 1].sum(), asked)
         # A rounding error can flip a ReLU near zero.
-        assert float((gradient - reference).norm()) < 0.01 * float(reference.norm())
+        allowed = 0.4 if bf16 else 0.01
+        assert float((gradient - reference).norm()) < allowed * float(reference.norm())

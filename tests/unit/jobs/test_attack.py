@@ -20,6 +20,7 @@ from shared.problems import Problem
 from shared.results.attack import AttackResult
 from shared.specs import SPECS
 from shared.specs.attack import (
+    CW,
     FGSM,
     PGD,
     AnyAttack,
@@ -64,11 +65,12 @@ def test_bfloat16_is_for_networks_that_are_asked_alone_and_become_faster(
     cnn, mobilenet = (
         mask_model(context, model_id=name) for name in ("mask-cnn-32", "mask3-mobilenetv3s-112")
     )
-    few, steps = DifferentialEvolution(), PGD()
+    few, smallest = DifferentialEvolution(), CW()
 
     assert build_attack(few, asks=cnn).search_bf16
     assert build_attack(SparseRS(), asks=cnn).search_bf16
-    assert not build_attack(steps, asks=cnn).search_bf16
+    assert build_attack(PGD(), asks=cnn).search_bf16
+    assert not build_attack(smallest, asks=cnn).search_bf16
     assert not build_attack(few, asks=mobilenet).search_bf16
     assert not build_attack(few).search_bf16
 
