@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--models", nargs="+", default=["cnn", "resnet34"])
+    parser.add_argument("--models", nargs="+", default=["cnn", "resnet34_7x7"])
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -152,7 +152,7 @@ def main() -> None:
             model = model.to(device).to(memory_format=torch.channels_last)
             rates = with_limit(take_turns(candidates(model, pixels, images, device), chosen.rounds))
             for candidate in rates:
-                print(f"{name:9} k={pixels} {candidate:23} {share(rates, candidate, LIMIT)}")
+                print(f"{name:12} k={pixels} {candidate:23} {share(rates, candidate, LIMIT)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ and convolutions are written for large maps.
 """
 
 import copy
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ MOST_ENTRIES = 2**23  # of a matrix
 
 
 class ProductConv(nn.Module):
-    """A convolution of maps of one size ``(C, h, w)`` as the matrix that it is.
+    """A convolution of maps of one size ``(C, h, w)``, padded with zeros, as the matrix that it is.
 
     Maps of another size go through the convolution itself.
     """
@@ -23,26 +24,22 @@ class ProductConv(nn.Module):
     def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:
         super().__init__()
         self.convolution, self.shape = convolution, shape
-        channels, height, width = shape
-        size = channels * height * width
-        weight = convolution.weight
         with torch.no_grad():
-            # What it makes of each unit map, channels last, is a column of the matrix.
-            units = torch.eye(size, dtype=weight.dtype, device=weight.device)
-            made = convolution(units.view(size, height, width, channels).permute(0, 3, 1, 2))
-            offset = convolution(torch.zeros_like(units[:1]).view(1, *shape))
-            self.made = made.shape[1:]
-            self.product = nn.Linear(size, self.made.numel())
-            self.product.weight = nn.Parameter(_rows(made - offset).T.contiguous())
-            self.product.bias = nn.Parameter(_rows(offset)[0])
+            blank = torch.zeros(1, *shape, dtype=convolution.weight.dtype)
+            offset = convolution(blank.to(convolution.weight.device))
+            self.made = offset.shape[1:]
+            # Its own weights are made below: filling them at random would take longer.
+            self.product = nn.Linear(shape.numel(), self.made.numel(), device="meta")
+            self.product.weight = nn.Parameter(_matrix(convolution, shape, self.made))
+            self.product.bias = nn.Parameter(_rows(offset)[0].clone())
 
     def forward(self, maps: Tensor) -> Tensor:
         if maps.shape[1:] != self.shape:
             convolved: Tensor = self.convolution(maps)
             return convolved
         channels, height, width = self.made
-        product: Tensor = self.product(_rows(maps))
-        return product.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        multiplied: Tensor = self.product(_rows(maps))
+        return multiplied.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def small_maps_as_products(model: nn.Module, example: Tensor) -> nn.Module:
@@ -71,8 +68,10 @@ def _observe(model: nn.Module, example: Tensor) -> tuple[dict[str, torch.Size], 
 
     def look(module: nn.Conv2d, given: tuple[Tensor, ...], made: Tensor) -> None:
         shape, (height, width) = given[0].shape[1:], module.kernel_size
-        is_small = shape[1:].numel() < height * width and module.groups == 1
-        if is_small and shape.numel() * made.shape[1:].numel() <= MOST_ENTRIES:
+        is_small = shape[1:].numel() < height * width
+        is_plain = module.groups == 1 and module.padding_mode == "zeros"
+        is_plain &= not isinstance(module.padding, str)
+        if is_small and is_plain and shape.numel() * made.shape[1:].numel() <= MOST_ENTRIES:
             shapes[names[module]] = shape
 
     hooks = [module.register_forward_hook(look) for module in names]
@@ -82,6 +81,21 @@ def _observe(model: nn.Module, example: Tensor) -> tuple[dict[str, torch.Size], 
         for hook in hooks:
             hook.remove()
     return shapes, logits
+
+
+def _matrix(convolution: nn.Conv2d, shape: torch.Size, made: torch.Size) -> Tensor:
+    """Return what each pixel in gives to each pixel out: channels last on both sides."""
+    weight = convolution.weight
+    (channels, height, width), (filters, rows, columns) = shape, made
+    blocks = weight.new_zeros(rows, columns, filters, height, width, channels)
+    (tall, wide), (down, right) = convolution.kernel_size, convolution.stride
+    above, before = (int(side) for side in convolution.padding)
+    for row, column, tap, other in product(range(rows), range(columns), range(tall), range(wide)):
+        y = row * down + tap * convolution.dilation[0] - above
+        x = column * right + other * convolution.dilation[1] - before
+        if 0 <= y < height and 0 <= x < width:
+            blocks[row, column, :, y, x] = weight[:, :, tap, other]
+    return blocks.view(made.numel(), shape.numel())
 
 
 def _rows(maps: Tensor) -> Tensor:
