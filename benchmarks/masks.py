@@ -5,8 +5,8 @@
 The limit is one forward and one backward pass of the shipped recognizer on a ready batch of faces,
 as it computes in training (``quickened``); *as loaded* is the same recognizer before that. A step
 of this library besides draws designs, puts them on faces read from a file, judges the terms on
-them, and moves the generator. Goal: .9 of the limit. People are random pictures: the time does
-not depend on who is shown.
+them, and moves the generator. Goal: .9 of the limit. Where the hardware has bfloat16, limit and
+library are timed in it, too. People are random pictures: the time does not depend on who is shown.
 
 Then whole epochs are timed with ``--people``, and those of the goal (200 people, 100 epochs, 15
 minutes) are computed from them. Last the memory that a run takes is measured in a process of its
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from services.worker.faces.alignment import FRAME, FRAME_POINTS
 from services.worker.masks.projector import fit
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers
-from services.worker.models.quickened import quickened
+from services.worker.models.quickened import has_fast_bf16, quickened, with_bf16_weights
 from services.worker.models.recognizers import Recognizer, recognizer_of
 from services.worker.models.registry import find_models
 
@@ -37,6 +38,7 @@ STEPS = 2  # a round
 GOAL_PEOPLE, GOAL_EPOCHS = 200, 100
 MODELS = ("face-student-112", "face-residual-112")
 LIMIT, LOADED = "bare passes", "bare passes, as loaded"
+FAST_LIMIT, FAST = "bare passes, bf16", "bauta, bf16"
 
 
 def shipped() -> Recognizer:
@@ -61,14 +63,18 @@ def random_people(count: int, folder: Path) -> Wearers:
     return Wearers(np.load(path, mmap_mode="r"), fit(points), torch.arange(count), names)
 
 
-def bare_passes(recognizer: Recognizer, faces: torch.Tensor) -> Callable[[], int]:
+def bare_passes(
+    recognizer: Recognizer, faces: torch.Tensor, *, bf16: bool = False
+) -> Callable[[], int]:
     """Return the passes that no training can do without."""
     batch = faces.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     def work() -> int:
         for _ in range(STEPS):
             batch.grad = None
-            recognizer.of_frames(batch).sum().backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                embeddings = recognizer.of_frames(batch)
+            embeddings.sum().backward()
         return STEPS
 
     return work
@@ -79,32 +85,38 @@ def compare(rounds: int, folder: Path) -> None:
     recognizer = shipped()
     wearers = random_people(STEPS * BATCH, folder)
     faces = wearers.faces(range(BATCH), recognizer.input_size[0])
-    seconds: list[float] = []
+    seconds: dict[str, list[float]] = {}
 
-    def ours() -> int:
-        run = train_masks(wearers, [recognizer], MaskConfig(epochs=1, batch_size=BATCH))
-        seconds.append(run.seconds)
+    def ours(name: str, *, bf16: bool) -> int:
+        config = MaskConfig(epochs=1, batch_size=BATCH, bf16=bf16)
+        run = train_masks(wearers, [recognizer], config)
+        seconds.setdefault(name, []).append(run.seconds)
         return STEPS
 
-    rates = take_turns(
-        {
-            LIMIT: bare_passes(quickened(recognizer), faces.clone()),
-            LOADED: bare_passes(recognizer, faces.clone()),
-            "bauta": ours,
-        },
-        rounds,
-    )
+    quick = quickened(recognizer)
+    candidates = {
+        LIMIT: bare_passes(quick, faces.clone()),
+        LOADED: bare_passes(recognizer, faces.clone()),
+        "bauta": partial(ours, "bauta", bf16=False),
+    }
+    if has_fast_bf16(torch.device("cpu")):
+        candidates[FAST_LIMIT] = bare_passes(with_bf16_weights(quick), faces.clone(), bf16=True)
+        candidates[FAST] = partial(ours, FAST, bf16=True)
+    rates = take_turns(candidates, rounds)
     # A run embeds its people once, however long it trains: that is not in its epochs' seconds.
-    rates["bauta"] = [STEPS / each for each in seconds[1:]]
+    rates |= {name: [STEPS / each for each in run[1:]] for name, run in seconds.items()}
     print(f"{recognizer.identifier}, batches of {BATCH}: steps a second, share of {LIMIT}")
     for name, rate in rates.items():
         print(f"{name:24} {sorted(rate)[len(rate) // 2]:6.2f}/s {share(rates, name, LIMIT)}")
+    if FAST in rates:
+        print(f"{FAST} of {FAST_LIMIT}: {share(rates, FAST, FAST_LIMIT)}")
 
 
 def time_run(people: int, epochs: int, folder: Path) -> None:
     """Print what the goal's run takes, from whole epochs of so many people."""
     wearers = random_people(people, folder)
-    run = train_masks(wearers, [shipped()], MaskConfig(epochs=epochs, batch_size=BATCH))
+    config = MaskConfig(epochs=epochs, batch_size=BATCH, bf16=has_fast_bf16(torch.device("cpu")))
+    run = train_masks(wearers, [shipped()], config)
     each = run.seconds / epochs
     whole = each * GOAL_PEOPLE / people * GOAL_EPOCHS / 60
     print(
