@@ -27,7 +27,10 @@ class MaskHyperparameters(BaseModel):
         default=0.1, ge=0, le=100, description="weight of the distance to printable colors"
     )
     diversity: float = Field(
-        default=0.05, ge=0, le=100, description="weight of the designs' likeness to each other; 0 suits `conditional`"
+        default=0.05,
+        ge=0,
+        le=100,
+        description="weight of the designs' likeness to each other; 0 suits `conditional`",
     )
 
 

@@ -12,12 +12,14 @@ from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
 from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.recognizers import Recognizer
+from services.worker.training.evaluation.bootstrap import Interval, bootstrap
 from services.worker.training.metrics import Rate, wilson
 from services.worker.training.recognition import (
     Sides,
     accept_rate,
     pair_scores,
     person_similarities,
+    rank_1_among,
     rank_rate,
     ranks,
     threshold_at,
@@ -25,6 +27,7 @@ from services.worker.training.recognition import (
 
 AT_ONCE = 48
 FALSE_ACCEPTS = 0.01
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Recognized:
     """How many wearers a recognizer knows behind one design."""
 
     rank_1: Rate
+    few: Interval  # rank-1 in a gallery of 20 people, or of all if they are fewer
     accepted: Rate  # true accepts at a false-accept rate of 1 %, by bare faces' threshold
     similarity: float  # mean, of the probes to their own gallery photos
 
@@ -87,8 +91,11 @@ class MaskJudge:
     def _figures(self, embeddings: NDArray[np.float32]) -> Recognized:
         similar, who = person_similarities(embeddings, self.gallery, self.gallery_people)
         own = similar[np.arange(len(self.people)), np.searchsorted(who, self.people)]
+        found = ranks(similar, who, self.people)
+        few = rank_1_among(found, len(who), min(FEW, len(who)))
         return Recognized(
-            rank_rate(ranks(similar, who, self.people), 1),
+            rank_rate(found, 1),
+            bootstrap(lambda rows: {"few": float(few[rows].mean())}, self.people.tolist())["few"],
             accept_rate(own, self.threshold),
             float(own.mean()),
         )

@@ -4,6 +4,7 @@ Probes are compared with a gallery of photos of known people. A person is as sim
 the most similar of that person's gallery photos. The photo itself is never in the gallery.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,19 @@ def leave_one_out(embeddings: Embeddings, people: People) -> People:
 def rank_rate(found: People, rank: int) -> Rate:
     """Return the share of probes whose person is among the ``rank`` most similar ones."""
     return wilson(int((found < rank).sum()), len(found))
+
+
+def rank_1_among(found: People, people: int, size: int) -> NDArray[np.float64]:
+    """Return each probe's chance of rank 1 in a gallery of ``size`` of these people, ``(P,)``.
+
+    The right person and others drawn at random: the mean over all such galleries, not over some.
+    ``found`` are ``ranks`` in the gallery of all. Raises ``ValueError`` for a size out of range.
+    """
+    if not 1 <= size <= people:
+        raise ValueError(f"no gallery of {size} among {people} people")
+    all_of_them = math.comb(people - 1, size - 1)
+    chances = [math.comb(people - 1 - int(rank), size - 1) / all_of_them for rank in found]
+    return np.array(chances, dtype=np.float64)
 
 
 def threshold_at(impostors: NDArray[np.floating], false_accepts: float) -> float:

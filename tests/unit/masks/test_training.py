@@ -12,7 +12,12 @@ import torch
 
 from services.worker.faces.alignment import FRAME_POINTS
 from services.worker.masks import training
-from services.worker.masks.evaluation import MaskJudge, named_right, random_pattern
+from services.worker.masks.evaluation import (
+    MaskJudge,
+    judged_sides,
+    named_right,
+    random_pattern,
+)
 from services.worker.masks.generators import (
     ConvolutionalGenerator,
     build_generator,
@@ -332,3 +337,42 @@ def test_people_are_chosen_and_judged_without_holding_their_faces(
     assert torch.equal(some.faces([5, 299]), mapped.faces([13, 307]))
     assert len(alive) == 2 * 5 + 2, "the gallery once, the probes bare and masked"
     assert most <= 2, "batches go as they came"
+
+
+def test_people_are_enrolled_by_several_photos_and_one_is_left_to_probe(
+    recognizer: Recognizer, wearers: Wearers
+) -> None:
+    alone = wearers.of(range(1, 18))  # two photos of the first person, three of each other
+    for enrolled, known in ((1, 6), (2, 11), (9, 11)):
+        sides = judged_sides(alone, enrolled=enrolled)
+        assert len(sides.gallery) == known
+        assert sorted([*sides.gallery, *sides.probes]) == list(range(17))
+        assert set(alone.people[sides.probes].tolist()) == set(range(6))
+    many = Wearers(
+        np.tile(wearers.frames, (4, 1, 1, 1)),
+        wearers.fits.repeat(4, 1, 1),
+        wearers.people.repeat(4),
+        wearers.names,
+    )
+    judge = MaskJudge(recognizer, many, enrolled=3)
+    mean = gallery(wearers, recognizer)
+    assert np.allclose(judge.gallery, mean.numpy(), atol=1e-5)
+    found = judge.wearing(plain((0.35, 0.6, 0.85)))
+    assert found.few.value == pytest.approx(found.rank_1.value), "there are six people, not 20"
+    assert found.few.low <= found.few.value <= found.few.high
+
+
+def test_bfloat16_makes_nearly_the_same_designs(recognizer: Recognizer, wearers: Wearers) -> None:
+    runs = [
+        train_masks(wearers, [recognizer], replace(CONFIG, experiment=experiment, bf16=bf16))
+        for experiment in ("free", "2")
+        for bf16 in (False, True)
+    ]
+    for exact, fast in (runs[:2], runs[2:]):
+        first, last = (
+            [run.history[place].similarity for run in (exact, fast)] for place in (0, -1)
+        )
+        assert first[0] == pytest.approx(first[1], abs=0.01)
+        assert last[0] == pytest.approx(last[1], abs=0.05)
+        assert max(last) < min(first) - 0.02
+        assert all(weight.dtype == torch.float32 for weight in weights(fast).values())

@@ -23,6 +23,7 @@ from services.worker.masks.evaluation import Recognized
 from services.worker.masks.training import MaskConfig
 from services.worker.models.recognizers import recognizer_of
 from services.worker.models.registry import find_models
+from services.worker.training.evaluation.bootstrap import Interval
 from services.worker.training.metrics import wilson
 
 pytestmark = pytest.mark.shared_data
@@ -151,8 +152,9 @@ def test_the_page_on_masks_says_what_was_trained_and_what_was_missed(
     assert out.read_text() == text
 
 
-def seen(rank_1: int, of: int = 100) -> Recognized:
-    return Recognized(wilson(rank_1, of), wilson(rank_1, of), 0.3)
+def seen(rank_1: int, of: int = 100, few: float | None = None) -> Recognized:
+    share = rank_1 / of if few is None else few
+    return Recognized(wilson(rank_1, of), Interval(share, share, share), wilson(rank_1, of), 0.3)
 
 
 def test_a_judge_that_knows_few_in_plain_masks_cannot_say_that_a_goal_is_met() -> None:
@@ -182,10 +184,20 @@ def test_a_judge_that_knows_few_in_plain_masks_cannot_say_that_a_goal_is_met() -
     assert "shares a teacher" in sections[3]
     goals = sections[-1]
     assert "Met by 1 of 2." in goals, "22 % is too many and 3 % are few enough"
-    assert "| 3.0% [1.0, 8.5] | 40.0% [30.9, 49.8] | 0.07 | cannot judge (would be met) |" in goals
-    assert "| 22.0% [15.0, 31.1] | 66.0% [56.3, 74.5] | 0.33 | met |" in goals
+    assert (
+        "| all | 3.0% [1.0, 8.5] | 40.0% [30.9, 49.8] | 0.07 | cannot judge (would be met) |"
+        in goals
+    )
+    assert "| all | 22.0% [15.0, 31.1] | 66.0% [56.3, 74.5] | 0.33 | met |" in goals
     assert "| 27.0% [19.3, 36.4] | 80.0% [71.1, 86.7] | 0.34 | **missed** |" in goals
     assert "Met in 1 of 2 cases that can be judged." in goals
+
+    controls["plain blue"][JUDGE] = seen(40, few=0.75)
+    lines[0].figures[JUDGE] = seen(3, few=0.3)
+    text = page(lines, controls, people=50, probes=100, enrolled=8, command="python -m x")
+    assert "75.0% of them among 20 people: it can judge" in text
+    assert "| 20 | 30.0% [30.0, 30.0] | 75.0% [75.0, 75.0] | 0.40 | **missed** |" in text
+    assert "Met in 1 of 3 cases that can be judged." in text
 
 
 @pytest.mark.slow

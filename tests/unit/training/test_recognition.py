@@ -1,5 +1,7 @@
 """Identification and verification figures against hand-made cases and scikit-learn."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from services.worker.training.recognition import (
     pair_scores,
     person_similarities,
     probe_sides,
+    rank_1_among,
     rank_rate,
     ranks,
     threshold_at,
@@ -52,6 +55,21 @@ def test_ranks_count_those_who_are_more_similar() -> None:
     assert found.tolist() == [0, 2, 2], "who says the same of everyone identifies nobody"
     assert rank_rate(found, 1).value == pytest.approx(1 / 3)
     assert rank_rate(found, 3).value == 1
+
+
+def test_rank_1_in_smaller_galleries_is_the_mean_over_all_of_them() -> None:
+    similarities = np.array([[0.9, 0.8, 0.7, 0.6, 0.5]] * 5, dtype=np.float32)
+    who, probes = np.arange(5), np.arange(5)  # probe n has n people before it
+    found = ranks(similarities, who, probes)
+    for size in range(1, 6):
+        for probe, chance in zip(probes, rank_1_among(found, 5, size), strict=True):
+            others = [person for person in who if person != probe]
+            galleries = list(combinations(others, size - 1))
+            first = sum(all(person > probe for person in gallery) for gallery in galleries)
+            assert chance == pytest.approx(first / len(galleries))
+    for size in (0, 6):
+        with pytest.raises(ValueError, match="no gallery"):
+            rank_1_among(found, 5, size)
 
 
 def test_an_unknown_person_cannot_be_ranked() -> None:
