@@ -14,7 +14,7 @@ class Canvas:
 
     def __init__(self, oracle: Oracle, levels: Tensor) -> None:
         self._oracle = oracle
-        clean = oracle.prepare(levels / 255).contiguous(memory_format=torch.channels_last)
+        clean = oracle.prepare(levels).contiguous(memory_format=torch.channels_last)
         _, channels, height, width = clean.shape
         self._pixels = height * width
         self._clean = clean.permute(0, 2, 3, 1).reshape(-1, channels)

@@ -52,7 +52,8 @@ class Oracle:
         # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
         self._bare = type(self._searched) is Classifier
         # As large as an image: a loop over three channels, innermost, is several times slower.
-        self._mean, self._std = (_planes(each, example) for each in (model.mean, model.std))
+        mean, self._std = (_planes(each, example) for each in (model.mean, model.std))
+        self._scale, self._shift = 1 / (255 * self._std), -mean / self._std
         height, width = example.shape[2:]
         pixels = PIXELS_CPU if self.device.type == "cpu" else PIXELS_GPU
         fewest = max(1, min(SMALLEST_BATCH, PIXELS_MOST // (height * width)))
@@ -73,14 +74,15 @@ class Oracle:
         """Return float32 logits ``(N, C)`` of the model exactly as it was given."""
         return self._forward(self._given, images, bf16=False)
 
-    def gradient(self, images: Tensor, loss: LossOfPart) -> tuple[Tensor, Tensor]:
-        """Return logits and the gradient of each image's loss with respect to it.
+    def gradient(self, levels: Tensor, loss: LossOfPart) -> tuple[Tensor, Tensor]:
+        """Return logits and the gradient of each image's loss with respect to its pixels in [0, 1].
 
-        ``loss`` maps the logits of a sub-batch and its slice to losses ``(n,)``.
+        ``levels`` are the images in 0..255. ``loss`` maps the logits of a sub-batch and its slice
+        to losses ``(n,)``.
         """
         logits, gradients = [], []
-        for part in self.parts(len(images)):
-            shown = self.prepare(images[part]).detach().requires_grad_()
+        for part in self.parts(len(levels)):
+            shown = self.prepare(levels[part]).detach().requires_grad_()
             with torch.enable_grad():
                 with self._autocast(self.searches_bf16):
                     asked = self._asked.network if self._bare else self._asked
@@ -93,9 +95,9 @@ class Oracle:
             return logits[0], gradients[0]
         return torch.cat(logits), torch.cat(gradients)
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Return what ``prepared_logits`` takes: normalized images where that can be saved."""
-        return (images - self._mean).div_(self._std) if self._bare else images
+    def prepare(self, levels: Tensor) -> Tensor:
+        """Return what ``prepared_logits`` takes of images in 0..255: normalized where possible."""
+        return torch.addcmul(self._shift, levels, self._scale) if self._bare else levels / 255
 
     def prepare_colors(self, colors: Tensor) -> Tensor:
         """Prepare single pixels ``(..., 3)`` in [0, 1] as ``prepare`` does images."""

@@ -103,11 +103,11 @@ def test_an_oracle_asks_the_products_and_confirms_with_the_model_itself() -> Non
     for bf16, tolerance in ((False, 1e-4), (True, 0.02)):
         oracle = Oracle(model, shown, search_bf16=bf16)
         size = float(expected.abs().max())
-        found = oracle.prepared_logits(oracle.prepare(shown))
+        found = oracle.prepared_logits(oracle.prepare(255 * shown))
         assert torch.allclose(found, expected, atol=tolerance * size)
         assert torch.allclose(oracle.logits(shown), expected, atol=tolerance * size)
         assert torch.equal(oracle.confirm(shown), expected)
-        gradient = oracle.gradient(shown, lambda logits, part: logits[:, 1])[1]
+        gradient = oracle.gradient(255 * shown, lambda logits, part: logits[:, 1])[1]
         asked = shown.clone().requires_grad_()
         (reference,) = torch.autograd.grad(model(asked)[:, 1].sum(), asked)
         # A rounding error can flip a ReLU near zero.
