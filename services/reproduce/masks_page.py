@@ -1,11 +1,12 @@
 """Writes ``docs/results-masks.md``: what recognizers see through designs, beside paper 004."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.reproduce.cloaking_figures import JUDGE, SURROGATE
 from services.reproduce.tables import table
-from services.worker.masks.evaluation import FEW, Recognized
+from services.worker.masks.evaluation import Recognized
 from services.worker.masks.training import MaskConfig
 from services.worker.training.evaluation.bootstrap import Interval
 from services.worker.training.metrics import Rate
@@ -22,6 +23,7 @@ PAPER = {
 GOAL_WHITE_BOX = 0.0334  # Zolfi et al. 2022
 GOAL_SHARE = 1 / 3  # of the identifications behind a plain mask
 ABLE = 0.6  # rank-1 behind a plain mask, from which on a recognizer can judge designs
+FEW = 20  # people in a small gallery: under that, anybody is soon the most similar one
 BARE, BLUE = "nothing", "plain blue"
 
 
@@ -139,17 +141,28 @@ def _seen_by(
 def _able(name: str, controls: Mapping[str, Mapping[str, Recognized]]) -> str:
     plain = controls[BLUE][name]
     known = f"It knows {plain.rank_1.value:.1%} of the wearers of a plain blue mask"
-    if plain.rank_1.value >= ABLE:
+    size = able_among(plain)
+    if size == plain.people:
         return f"{known}: it can judge designs."
-    if plain.few.value >= ABLE:
+    if size is not None:
         return (
-            f"{known}, under 60 %, but {plain.few.value:.1%} of them among {FEW} people: it can "
-            "judge designs that it was not trained against in such small galleries only."
+            f"{known}, under 60 %, but {plain.among(size).value:.1%} of them among {size} people: "
+            "in galleries of so many it can judge designs that it was not trained against."
         )
     return (
-        f"{known}, under 60 %, and {plain.few.value:.1%} among {FEW} people: it **cannot judge** "
-        "designs that it was not trained against."
+        f"{known}, under 60 %, and {plain.among(FEW).value:.1%} among {FEW} people: it **cannot "
+        "judge** designs that it was not trained against."
     )
+
+
+def able_among(plain: Recognized) -> int | None:
+    """Return the most people among whom a recognizer knows 60 % of the wearers of a plain mask.
+
+    ``None``: under 20.
+    """
+    sizes = range(min(FEW, plain.people), plain.people + 1)
+    able = bisect_left(sizes, True, key=lambda size: plain.among_value(size) < ABLE)
+    return sizes[able - 1] if able else None
 
 
 def _experiments(lines: Sequence[Line]) -> str:
@@ -207,15 +220,15 @@ def _held_out(
             if line.role(name) != "held out":
                 continue
             plain, ours = controls[BLUE][name], line.figures[name]
-            is_small = plain.rank_1.value < ABLE <= plain.few.value
-            before, after = (plain.few, ours.few) if is_small else (plain.rank_1, ours.rank_1)
+            size = able_among(plain)
+            among = plain.people if size is None else size
+            before, after = plain.among(among), ours.among(among)
             share = after.value / before.value if before.value else 1.0
             verdict = _met(met=share <= GOAL_SHARE)
-            if before.value < ABLE:
+            if size is None:
                 verdict = f"cannot judge (would be {verdict})"
-            people = f"{FEW}" if is_small else "all"
-            figures = (_rate(after), _rate(before), f"{share:.2f}")
-            rows.append((line.title, f"`{name}`", people, *figures, verdict))
+            figures = (str(among), _rate(after), _rate(before), f"{share:.2f}")
+            rows.append((line.title, f"`{name}`", *figures, verdict))
     met = sum(row[-1] == "met" for row in rows)
     able = sum(not row[-1].startswith("cannot") for row in rows)
     head = (
@@ -229,13 +242,14 @@ def _held_out(
     )
     return (
         "Held out: rank-1 of at most a third of that behind a plain blue mask of the same area, on "
-        "a recognizer that knows at least 60 % of the wearers of that: among all people, or else "
-        f"among {FEW}. Met in {met} of {able} cases that can be judged.\n\n" + table(head, rows)
+        "a recognizer that knows at least 60 % of the wearers of that: in the largest gallery of "
+        f"these people in which it does, {FEW} at least. Intervals by bootstrap. "
+        f"Met in {met} of {able} cases that can be judged.\n\n" + table(head, rows)
     )
 
 
 def _cells(found: Recognized) -> tuple[str, str, str, str]:
-    rates = (_rate(found.rank_1), _rate(found.few), _rate(found.accepted))
+    rates = (_rate(found.rank_1), _rate(found.among(FEW)), _rate(found.accepted))
     return *rates, f"{found.similarity:.2f}"
 
 

@@ -27,17 +27,38 @@ from services.worker.training.recognition import (
 
 AT_ONCE = 48
 FALSE_ACCEPTS = 0.01
-FEW = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recognized:
-    """How many wearers a recognizer knows behind one design."""
+    """How many wearers a recognizer knows behind one design.
+
+    ``found`` has how many people of a gallery of ``people`` are more similar to each probe than the
+    right one, and ``who`` the probes' people, both ``(P,)``.
+    """
 
     rank_1: Rate
-    few: Interval  # rank-1 in a gallery of 20 people, or of all if they are fewer
     accepted: Rate  # true accepts at a false-accept rate of 1 %, by bare faces' threshold
     similarity: float  # mean, of the probes to their own gallery photos
+    found: NDArray[np.integer]
+    who: NDArray[np.integer]
+    people: int
+
+    def among(self, size: int) -> Interval:
+        """Return rank-1 in galleries of so many people, or of all if they are fewer.
+
+        The mean over all such galleries, with a bootstrap interval by person.
+        """
+        chances = self._chances(size)
+        groups = [str(person) for person in self.who]
+        return bootstrap(lambda rows: {"rank_1": float(chances[rows].mean())}, groups)["rank_1"]
+
+    def among_value(self, size: int) -> float:
+        """Return ``among`` without its interval, which takes longer."""
+        return float(self._chances(size).mean())
+
+    def _chances(self, size: int) -> NDArray[np.float64]:
+        return rank_1_among(self.found, self.people, min(size, self.people))
 
 
 def judged_sides(wearers: Wearers, *, enrolled: int = 1) -> Sides:
@@ -92,12 +113,13 @@ class MaskJudge:
         similar, who = person_similarities(embeddings, self.gallery, self.gallery_people)
         own = similar[np.arange(len(self.people)), np.searchsorted(who, self.people)]
         found = ranks(similar, who, self.people)
-        few = rank_1_among(found, len(who), min(FEW, len(who)))
         return Recognized(
             rank_rate(found, 1),
-            bootstrap(lambda rows: {"few": float(few[rows].mean())}, self.people.tolist())["few"],
             accept_rate(own, self.threshold),
             float(own.mean()),
+            found,
+            self.people,
+            len(who),
         )
 
     @torch.inference_mode()

@@ -358,8 +358,11 @@ def test_people_are_enrolled_by_several_photos_and_one_is_left_to_probe(
     mean = gallery(wearers, recognizer)
     assert np.allclose(judge.gallery, mean.numpy(), atol=1e-5)
     found = judge.wearing(plain((0.35, 0.6, 0.85)))
-    assert found.few.value == pytest.approx(found.rank_1.value), "there are six people, not 20"
-    assert found.few.low <= found.few.value <= found.few.high
+    rates = [found.among(size) for size in (1, 2, 6, 20)]
+    assert [rate.value for rate in rates[:1]] == [1.0], "nobody to be confused with"
+    assert rates[0].value >= rates[1].value >= rates[2].value
+    assert rates[2].value == rates[3].value == pytest.approx(found.rank_1.value)
+    assert rates[2].low <= rates[2].value <= rates[2].high
 
 
 def test_bfloat16_makes_nearly_the_same_designs(recognizer: Recognizer, wearers: Wearers) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from services.reproduce import cloaking, masks, masks_runs
 from services.reproduce.cloaking_figures import JUDGE, SURROGATE, Crowd, Judging, frames_of
-from services.reproduce.masks_page import Line, page
+from services.reproduce.masks_page import Line, able_among, page
 from services.reproduce.portraits import (
     blurred,
     looked_at,
@@ -23,7 +23,6 @@ from services.worker.masks.evaluation import Recognized
 from services.worker.masks.training import MaskConfig
 from services.worker.models.recognizers import recognizer_of
 from services.worker.models.registry import find_models
-from services.worker.training.evaluation.bootstrap import Interval
 from services.worker.training.metrics import wilson
 
 pytestmark = pytest.mark.shared_data
@@ -152,9 +151,11 @@ def test_the_page_on_masks_says_what_was_trained_and_what_was_missed(
     assert out.read_text() == text
 
 
-def seen(rank_1: int, of: int = 100, few: float | None = None) -> Recognized:
-    share = rank_1 / of if few is None else few
-    return Recognized(wilson(rank_1, of), Interval(share, share, share), wilson(rank_1, of), 0.3)
+def seen(rank_1: int, *, worse: int = 49, people: int = 50) -> Recognized:
+    """A hundred probes of 50 people: so many are known, and ``worse`` people precede the others."""
+    found = np.where(np.arange(100) < rank_1, 0, worse)
+    who = np.arange(100) // 2
+    return Recognized(wilson(rank_1, 100), wilson(rank_1, 100), 0.3, found, who, people)
 
 
 def test_a_judge_that_knows_few_in_plain_masks_cannot_say_that_a_goal_is_met() -> None:
@@ -184,20 +185,31 @@ def test_a_judge_that_knows_few_in_plain_masks_cannot_say_that_a_goal_is_met() -
     assert "shares a teacher" in sections[3]
     goals = sections[-1]
     assert "Met by 1 of 2." in goals, "22 % is too many and 3 % are few enough"
-    assert (
-        "| all | 3.0% [1.0, 8.5] | 40.0% [30.9, 49.8] | 0.07 | cannot judge (would be met) |"
-        in goals
-    )
-    assert "| all | 22.0% [15.0, 31.1] | 66.0% [56.3, 74.5] | 0.33 | met |" in goals
-    assert "| 27.0% [19.3, 36.4] | 80.0% [71.1, 86.7] | 0.34 | **missed** |" in goals
+    assert "| 50 | 3.0% [" in goals
+    assert "| 0.07 | cannot judge (would be met) |" in goals
+    assert "| 50 | 22.0% [" in goals
+    assert "| 0.33 | met |" in goals
+    assert "| 0.34 | **missed** |" in goals
     assert "Met in 1 of 2 cases that can be judged." in goals
 
-    controls["plain blue"][JUDGE] = seen(40, few=0.75)
-    lines[0].figures[JUDGE] = seen(3, few=0.3)
-    text = page(lines, controls, people=50, probes=100, enrolled=8, command="python -m x")
-    assert "75.0% of them among 20 people: it can judge" in text
-    assert "| 20 | 30.0% [30.0, 30.0] | 75.0% [75.0, 75.0] | 0.40 | **missed** |" in text
-    assert "Met in 1 of 3 cases that can be judged." in text
+
+def test_a_judge_of_few_people_judges_in_the_largest_gallery_that_it_can() -> None:
+    plain = seen(40, worse=1)  # one person precedes: among few, that one is often not there
+    chance = {size: 0.4 + 0.6 * (50 - size) / 49 for size in range(20, 51)}
+    largest = max(size for size, known in chance.items() if known >= 0.6)
+    assert able_among(plain) == largest
+    assert plain.among(largest).value == pytest.approx(chance[largest])
+    controls = {name: {JUDGE: plain} for name in ("nothing", "plain blue")}
+    ours = {SURROGATE: seen(2), JUDGE: seen(3, worse=20)}
+    line = Line("pixels, free", (SURROGATE,), MaskConfig(), 1.0, 6, 1.0, ours)
+
+    text = page([line], controls, people=50, probes=100, enrolled=8, command="python -m x")
+
+    assert f"of them among {largest} people: in galleries of so many it can judge" in text
+    assert f"| {largest} | {ours[JUDGE].among(largest).value:.1%} [" in text
+    assert "Met in 1 of 1 cases that can be judged." in text
+    assert able_among(seen(40)) is None
+    assert able_among(seen(61)) == 50
 
 
 @pytest.mark.slow
