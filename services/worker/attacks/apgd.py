@@ -79,8 +79,8 @@ class APGD(Attack):
         shown = ball.grid(state["levels"])
         logits, gradient = scene.gradient(shown, loss_of)
         margin = scene.criterion.margin(logits)
-        met = scene.met(shown, margin)
-        scene.offer(shown, met, margin)
+        met, known = scene.met(shown, margin)
+        scene.offer(shown, met, margin, known=known)
 
         loss = loss_of(logits, torch.arange(len(logits), device=logits.device))
         state["rises"] += loss > state["loss"]

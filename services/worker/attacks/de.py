@@ -79,10 +79,11 @@ class DifferentialEvolution(Attack):
         best = score.where(~met, score - 1e6).argmin(1)
         every = torch.arange(len(best), device=best.device)
         image = paint(scene.levels, positions[every, best], colors[every, best])
-        fooled = scene.met(image, margin[every, best])
+        fooled, known = scene.met(image, margin[every, best])
         earliest = torch.where(met.any(1), met.int().argmax(1), best)
         first = asked.cumsum(1).gather(1, earliest[:, None])[:, 0]
-        scene.offer(image, fooled, score[every, best], found_at=before + first)
+        cost = score[every, best]
+        scene.offer(image, fooled, cost, found_at=before + first, known=known)
         return fooled if self.early_stop else torch.zeros_like(fooled)
 
     def _children(self, scene: Scene, state: State, number: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Asks a classifier for logits and input gradients, and never changes it."""
 
+import operator
 from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -43,11 +45,7 @@ class Oracle:
         self._check_cancel = check_cancel
         self.searches_bf16 = search_bf16
         self.device = device_of(model)
-        self._searched = model
-        if fold:
-            shown = example[:2].to(self.device)
-            folded = small_maps_as_products(fold_batch_norm(model, shown), shown)
-            self._searched = folded if isinstance(folded, Classifier) else model
+        self._searched = _rebuilt(model, example[:2].to(self.device)) if fold else model
         self._asked = with_bf16_weights(self._searched) if search_bf16 else self._searched
         # A pixel keeps its normalized value, so that normalizing each candidate can be saved.
         self._bare = type(self._searched) is Classifier
@@ -122,6 +120,43 @@ class Oracle:
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class _Weights:
+    """Which tensors a model has and what was last done to them, to notice any change."""
+
+    def __init__(self, model: Classifier) -> None:
+        # Held, so that no other tensor takes the place of one in memory.
+        self._tensors = [*model.parameters(), *model.buffers()]
+        self._states = [
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in self._tensors
+        ]
+
+    def are(self, others: "_Weights") -> bool:
+        """Whether both are the same tensors, unchanged in between."""
+        same = map(operator.is_, self._tensors, others._tensors)
+        return self._states == others._states and all(same)
+
+
+# Of the last model only: a job asks one model batch by batch, and folding takes as long as a step.
+_copies: WeakKeyDictionary[Classifier, tuple[torch.Size, _Weights, Classifier]]
+_copies = WeakKeyDictionary()
+
+
+def _rebuilt(model: Classifier, shown: Tensor) -> Classifier:
+    """Return a copy that computes the same with fewer passes, or the model if there is none."""
+    weights = _Weights(model)
+    if model in _copies:
+        size, held, kept = _copies[model]
+        if size == shown.shape[2:] and held.are(weights):
+            return kept
+    _copies.clear()
+    rebuilt = small_maps_as_products(fold_batch_norm(model, shown), shown)
+    if not isinstance(rebuilt, Classifier) or rebuilt is model:
+        return model
+    _copies[model] = (shown.shape[2:], weights, rebuilt)
+    return rebuilt
 
 
 def _planes(channels: Tensor, example: Tensor) -> Tensor:

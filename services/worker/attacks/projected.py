@@ -79,14 +79,17 @@ class Projected(Attack):
         if phase == 0 and self.starts_at_random:
             state["levels"] = ball.random(scene, number)
         shown = ball.grid(state["levels"])
+        known: Tensor | None
         if phase == self.iterations:
-            margin = scene.criterion.margin(scene.ask(shown))
+            logits = known = scene.ask_exactly(shown)
+            margin = scene.criterion.margin(logits)
+            met = margin < 0
         else:
             logits, gradient = scene.gradient(shown, loss_named(self.loss, scene.criterion))
             margin = scene.criterion.margin(logits)
             ball.ascend(state["levels"], self._accumulated(state, gradient), self.step_length)
-        met = scene.met(shown, margin)
-        scene.offer(shown, met, margin)
+            met, known = scene.met(shown, margin)
+        scene.offer(shown, met, margin, known=known)
         return met if self.early_stop else torch.zeros_like(met)
 
     def _accumulated(self, state: State, gradient: Tensor) -> Tensor:

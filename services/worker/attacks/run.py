@@ -64,7 +64,7 @@ def run(
     the criterion beforehand are left alone. ``check_cancel`` raises to stop; ``save`` gets a
     checkpoint at most every ``save_every_s`` seconds, and ``resume`` continues from one.
 
-    Success is that of the delivered 8-bit image, asked once more of the model as it was given.
+    Success is that of the delivered 8-bit image, of which the model is asked as it was given.
     Raises ``ValueError`` for a model in train mode, labels that do not exist, images off the
     8-bit grid, or a checkpoint of another run.
     """
@@ -99,7 +99,7 @@ def run(
         allowed=_allowed(region, pictures),
         indices=numbers,
         randomness=Randomness(seed),
-        tally=Tally.of(pictures) if resume is None else Tally.restore(resume.tensors),
+        tally=Tally.of(pictures, clean) if resume is None else Tally.restore(resume.tensors),
         rows=(criterion.to("cpu").margin(clean) >= 0).nonzero()[:, 0]
         if resume is None
         else resume.tensors["rows"],
@@ -119,7 +119,7 @@ def run(
         if save is not None and time.monotonic() - saved_at >= save_every_s:
             save(course.checkpoint(identity))
             saved_at = time.monotonic()
-    after = oracle.confirm(_scaled(scene.tally.adversarial, oracle)).cpu()
+    after = _delivered_logits(scene.tally, oracle)
     return AttackBatch(
         attack=attack.name,
         parameters=asdict(attack),
@@ -165,6 +165,15 @@ def _allowed(region: Region | None, pictures: Tensor) -> Tensor:
     if region.allowed.shape != shape:
         raise ValueError(f"the region is {tuple(region.allowed.shape)}, the images are {shape}")
     return region.allowed.cpu()
+
+
+def _delivered_logits(tally: Tally, oracle: Oracle) -> Tensor:
+    """Return what the model as it was given says of the images kept, asking about the unknown."""
+    logits = tally.logits.clone()
+    unknown = logits.isnan().any(1)
+    if bool(unknown.any()):
+        logits[unknown] = oracle.confirm(_scaled(tally.adversarial[unknown], oracle)).cpu()
+    return logits
 
 
 def _scaled(pictures: Tensor, oracle: Oracle) -> Tensor:

@@ -23,10 +23,12 @@ class Tally:
     """What is known of every image of a run; rows as the images were given.
 
     ``adversarial`` is the best uint8 image so far, ``met`` whether it met the criterion and
-    ``cost`` its rank among images of the same kind; the rest are counts.
+    ``cost`` its rank among images of the same kind; ``logits`` are those of the model as it was
+    given, NaN where it was not asked about this image. The rest are counts.
     """
 
     adversarial: Tensor
+    logits: Tensor
     met: Tensor
     cost: Tensor
     queries: Tensor
@@ -35,12 +37,13 @@ class Tally:
     query_at_success: Tensor
 
     @classmethod
-    def of(cls, images: Tensor) -> "Tally":
-        """Start from the originals, uint8 ``(N, 3, H, W)``."""
+    def of(cls, images: Tensor, logits: Tensor) -> "Tally":
+        """Start from the originals, uint8 ``(N, 3, H, W)``, and their logits ``(N, C)``."""
         counts = [torch.zeros(len(images), dtype=torch.int64) for _ in range(4)]
         met = torch.zeros(len(images), dtype=torch.bool)
         adversarial = images.clone(memory_format=torch.channels_last)  # as the scene's levels are
-        return cls(adversarial, met, torch.full((len(images),), float("inf")), *counts)
+        cost = torch.full((len(images),), float("inf"))
+        return cls(adversarial, logits.clone(), met, cost, *counts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields for a checkpoint."""
@@ -120,6 +123,11 @@ class Scene:
         self._count(self.tally.queries, owners)
         return self.oracle.logits(levels / 255)
 
+    def ask_exactly(self, levels: Tensor) -> Tensor:
+        """Return logits of images in 0..255, one a row, of the model as it was given."""
+        self._count(self.tally.queries, None)
+        return self.oracle.confirm(levels / 255)
+
     def ask_pixels(self, owners: Tensor, positions: Tensor, colors: Tensor) -> Tensor:
         """Return logits of the originals with a few pixels replaced; see ``Canvas.logits``."""
         self._count(self.tally.queries, owners)
@@ -149,28 +157,36 @@ class Scene:
             gradient.nan_to_num_(0, 0, 0)
         return logits, gradient
 
-    def met(self, levels: Tensor, margin: Tensor) -> Tensor:
+    def met(self, levels: Tensor, margin: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return who meets the criterion by ``margin (A,)``, found at one image a row, ``(A,)``.
 
         Where the search is less exact, float32 decides about those at the border and beyond: the
-        same images again, which is no further query.
+        same images again, which is no further query. Its logits are returned, too, for ``offer``.
         """
         if not self.oracle.searches_bf16:
-            return margin < 0
+            return margin < 0, None
         rows = (margin < BORDER).nonzero()[:, 0]
         found = torch.zeros_like(margin, dtype=torch.bool)
+        known = margin.new_full((len(margin), self.tally.logits.shape[1]), torch.nan)
         if len(rows):
-            logits = self.oracle.confirm(levels[rows] / 255)
-            found[rows] = self.criterion.take(rows).margin(logits) < 0
-        return found
+            known[rows] = self.oracle.confirm(levels[rows] / 255)
+            found[rows] = self.criterion.take(rows).margin(known[rows]) < 0
+        return found, known
 
     def offer(
-        self, levels: Tensor, met: Tensor, cost: Tensor, *, found_at: Tensor | None = None
+        self,
+        levels: Tensor,
+        met: Tensor,
+        cost: Tensor,
+        *,
+        found_at: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> None:
         """Offer one image a row, in whole levels; the better one is kept.
 
         An image that meets the criterion beats one that does not; among equals the lower cost
-        wins. ``found_at`` is its query number (default: the last one asked).
+        wins. ``found_at`` is its query number (default: the last one asked), ``known`` the logits
+        of the model as it was given, NaN where it was not asked.
         """
         tally, rows = self.tally, self.rows
         met, cost = met.cpu(), cost.float().cpu()
@@ -187,6 +203,7 @@ class Scene:
         else:
             tally.adversarial[chosen] = levels[better.to(levels.device)].to(torch.uint8).cpu()
         tally.met[chosen], tally.cost[chosen] = met[better], cost[better]
+        tally.logits[chosen] = torch.nan if known is None else known.cpu()[better.cpu()]
 
     def _count(self, counter: Tensor, owners: Tensor | None) -> None:
         if owners is None:

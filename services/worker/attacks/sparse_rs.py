@@ -76,8 +76,8 @@ class SparseRS(Attack):
         fooled = torch.zeros_like(better)
         if bool(better.any()):
             image = paint(scene.levels, positions, colors)
-            fooled = scene.met(image, margin)
-            scene.offer(image, fooled, margin)
+            fooled, known = scene.met(image, margin)
+            scene.offer(image, fooled, margin, known=known)
         return fooled if self.early_stop else torch.zeros_like(fooled)
 
 

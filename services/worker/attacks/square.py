@@ -70,8 +70,8 @@ class Square(Attack):
         better = margin < state["margin"]
         state["levels"] = torch.where(better[:, None, None, None], candidate, state["levels"])
         state["margin"] = torch.where(better, margin, state["margin"])
-        met = scene.met(shown, margin)
-        scene.offer(shown, met, margin)
+        met, known = scene.met(shown, margin)
+        scene.offer(shown, met, margin, known=known)
         return met
 
     def _stripes(self, scene: Scene, levels: Tensor, number: int) -> Tensor:
