@@ -1,13 +1,14 @@
 """PGD-10 on MobileNetV3-small at 224 px as a share of bare forward and backward passes.
 
-``python -m benchmarks.attack_gradients [--rounds 5] [--device cpu]``
+``python -m benchmarks.attack_gradients [--rounds 5] [--model NAME] [--side 224] [--device cpu]``
 
 Every candidate takes turns in each round, on one thread, with 16 images, ten steps, a random start
-and no early stop. The peers get the network twice: with weights that ask for gradients, as networks
-come from torchvision (foolbox and ART compute those gradients, too), and with frozen weights, which
-the limit and this library have. Units are gradient steps; what this library also does (first look,
-check of the delivered images with the unfolded model) is inside its time. Then how far equal
-attacks on equal images lower the margin, with each image rounded to 8 bits.
+and no early stop. The limit has the network as this project's loader prepares it: frozen, channels
+last. The peers get it twice: as networks come from torchvision (weights that ask for gradients,
+which foolbox and ART then compute, too; channels first), and as prepared here, images too. Units
+are gradient steps; what this library also does (first look, check of the delivered images with the
+unfolded model) is inside its time. Then how far equal attacks on equal images lower the margin,
+with each image rounded to 8 bits.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.models.base import Classifier
+from services.worker.models.quickened import has_fast_bf16
 from services.worker.models.registry import find_models, load_model
+from services.worker.runtime.memory import keep_freed_memory
 
 MODEL = "mask3-mobilenetv3s-112"  # fresh weights would fade to logits and gradients of nothing
 BATCH, STEPS, EPS, STEP = 16, 10, 4, 1
@@ -47,20 +50,28 @@ def candidates(
             torch.autograd.grad(functional.cross_entropy(model(asked), labels), asked)
         return STEPS
 
-    def bauta(name: str, *, fold: bool) -> int:
-        attack = PGD(eps=EPS, steps=STEPS, step_size=STEP, early_stop=False, fold=fold)
+    def bauta(name: str, *, fold: bool, bf16: bool = False) -> int:
+        attack = PGD(
+            eps=EPS, steps=STEPS, step_size=STEP, early_stop=False, fold=fold, search_bf16=bf16
+        )
         results = run(attack, model, images, Untargeted(labels)).results
         pictures = np.stack([result.adversarial for result in results])
         outcome[name] = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
         return STEPS
 
-    unfrozen = copy.deepcopy(model).requires_grad_(True)
-    return {
+    as_it_comes = copy.deepcopy(model).requires_grad_(True)
+    as_it_comes.to(memory_format=torch.contiguous_format)
+    found: dict[str, Callable[[], int]] = {
         LIMIT: bare,
         "bauta, not folded": lambda: bauta("bauta, not folded", fold=False),
         "bauta": lambda: bauta("bauta", fold=True),
-        **peers(unfrozen, floats, labels, outcome, suffix=""),
-        **peers(model, floats, labels, outcome, suffix=", frozen"),
+    }
+    if has_fast_bf16(device):
+        found["bauta, bfloat16"] = lambda: bauta("bauta, bfloat16", fold=True, bf16=True)
+    return {
+        **found,
+        **peers(as_it_comes, floats, labels, outcome, suffix=""),
+        **peers(model, ready, labels, outcome, suffix=", prepared"),
     }
 
 
@@ -121,20 +132,24 @@ def main() -> None:
     """Print one line a candidate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_freed_memory()  # as Bauta's workers do: every side has the same allocator
     device = torch.device(chosen.device)
-    card, folder = find_models()[MODEL]
+    card, folder = find_models()[chosen.model]
     model = load_model(card, folder, device=device).classifier
-    images = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
+    images = torch.randint(0, 256, (BATCH, 3, chosen.side, chosen.side), dtype=torch.uint8)
     outcome: Outcome = {}
     rates = take_turns(candidates(model, images, outcome, device), chosen.rounds)
     print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
     for name in rates:
-        print(f"{name:20} {share(rates, name, LIMIT)}")
+        times = share(rates, "bauta", name)
+        print(f"{name:22} {share(rates, name, LIMIT)}   bauta is {times} times as fast")
     clean = model(images.to(device) / 255)
     criterion = Untargeted(clean.argmax(1))
     print("fall of the margin on images rounded to 8 bits, mean (more is stronger):")
@@ -142,7 +157,7 @@ def main() -> None:
         rounded = (pictures.to(device) * 255).round() / 255
         fall = criterion.margin(clean) - criterion.margin(model(rounded))
         largest = (rounded - images.to(device) / 255).abs().max() * 255
-        print(f"{name:20} {float(fall.mean()):8.3f} within {float(largest):.0f}/255")
+        print(f"{name:22} {float(fall.mean()):8.3f} within {float(largest):.0f}/255")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from services.worker.attacks.folding import fold_batch_norm
 from services.worker.attacks.products import small_maps_as_products
+from services.worker.attacks.squeeze import with_lean_squeezes
 from services.worker.models.base import Classifier
 from services.worker.models.quickened import with_bf16_weights
 
@@ -24,9 +25,9 @@ LossOfPart = Callable[[Tensor, slice], Tensor]
 class Oracle:
     """A model in ``eval()``, asked in sub-batches, with ``check_cancel`` before each.
 
-    Searching may use a copy with folded batch normalization and small maps' convolutions as matrix
-    products (``fold``), and ask in bfloat16, for gradients, too (``search_bf16``); ``confirm``
-    always asks the model as it was given, in float32.
+    Searching may use a copy with folded batch normalization, small maps' convolutions as matrix
+    products and leaner squeeze-and-excitation (``fold``), and ask in bfloat16, for gradients, too
+    (``search_bf16``); ``confirm`` always asks the model as it was given, in float32.
     Images are float ``(N, 3, H, W)`` in [0, 1], on the model's device.
     """
 
@@ -152,7 +153,9 @@ def _rebuilt(model: Classifier, shown: Tensor) -> Classifier:
         if size == shown.shape[2:] and held.are(weights):
             return kept
     _copies.clear()
-    rebuilt = small_maps_as_products(fold_batch_norm(model, shown), shown)
+    rebuilt: torch.nn.Module = model
+    for rebuild in (fold_batch_norm, small_maps_as_products, with_lean_squeezes):
+        rebuilt = rebuild(rebuilt, shown)
     if not isinstance(rebuilt, Classifier) or rebuilt is model:
         return model
     _copies[model] = (shown.shape[2:], weights, rebuilt)
