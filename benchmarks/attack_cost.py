@@ -4,8 +4,9 @@
 
 Cost is measured on one thread, every size once in each round: differential evolution on images of
 32 px, then PGD and the Square attack on ever larger ones, by the small network with fresh weights
-at that size. A line through the logarithms says the exponent: 1 is linear. Success is that of the
-attacks that see no gradients, on validation pictures which the shipped network has right.
+at that size. A straight line, an offset and so much a unit, says by its R2 how linear the cost is.
+Success is that of the attacks that see no gradients, on validation pictures which the shipped
+network has right.
 """
 
 import argparse
@@ -96,10 +97,13 @@ def measured(
     return {int(size): times for size, times in found.items()}
 
 
-def exponent(times: Times) -> float:
-    """Return the slope of time against size in logarithms: 1 is linear."""
-    sizes = np.log(list(times))
-    return float(np.polyfit(sizes, np.log([np.median(found) for found in times.values()]), 1)[0])
+def line_through(times: Times) -> tuple[float, float, float]:
+    """Return offset, slope and R2 of the straight line through the median seconds."""
+    sizes = np.array(list(times), dtype=float)
+    middle = np.array([np.median(found) for found in times.values()])
+    slope, offset = np.polyfit(sizes, middle, 1)
+    off = float(((middle - offset - slope * sizes) ** 2).sum())
+    return float(offset), float(slope), 1 - off / float(((middle - middle.mean()) ** 2).sum())
 
 
 def curves(data: Path, count: int, queries: int) -> dict[str, AttackBatch]:
@@ -137,11 +141,16 @@ def draw(panels: dict[str, dict[str, Times]], runs: dict[str, AttackBatch], out:
     for place, (title, lines) in zip(axes, panels.items(), strict=False):
         for name, times in lines.items():
             sizes, middle = list(times), [float(np.median(found)) for found in times.values()]
-            label = f"{name}: exponent {exponent(times):.2f}"
-            (line,) = place.loglog(sizes, middle, "o-", label=label)
+            offset, slope, r2 = line_through(times)
+            (dots,) = place.loglog(sizes, middle, "o", label=f"{name}: line, R² = {r2:.4f}")
+            # A line with an offset bends on these axes.
+            fitted = np.geomspace(sizes[0], sizes[-1])
+            place.loglog(fitted, offset + slope * fitted, color=dots.get_color())
             low, high = [min(found) for found in times.values()], [max(t) for t in times.values()]
-            place.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            place.fill_between(sizes, low, high, color=dots.get_color(), alpha=0.2, linewidth=0)
         place.set(xlabel=title, ylabel="seconds")
+        place.set_xticks(sizes, labels=[f"{size:,}" for size in sizes])
+        place.minorticks_off()
         place.grid(visible=True, which="both", alpha=0.3)
         place.legend(fontsize=8)
     for name, batch in runs.items():
@@ -159,7 +168,7 @@ def draw(panels: dict[str, dict[str, Times]], runs: dict[str, AttackBatch], out:
 
 
 def main() -> None:
-    """Print the exponents and successes, and write the picture."""
+    """Print the lines and successes, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/output/attack-cost.png"))
@@ -189,7 +198,8 @@ def main() -> None:
     panels = {"images of 32 px": by_count, "pixels of each of 4 images": by_pixels}
     for title, lines in panels.items():
         for name, times in lines.items():
-            print(f"seconds grow with {title}, {name}: to the power of {exponent(times):.2f}")
+            offset, slope, r2 = line_through(times)
+            print(f"{title}, {name}: {offset:.3f} s + {slope:.2e} s each, R2 = {r2:.4f}")
     runs = {}
     if chosen.data.is_dir():
         runs = curves(chosen.data, chosen.pictures, chosen.queries)

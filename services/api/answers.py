@@ -102,7 +102,9 @@ async def _main_image(
     has = artifact.media_type if artifact else "no picture"
     fits = has.startswith("image/") and ("image/*" in wanted or has in wanted)
     if artifact is None or not fits:
-        problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id)
+        # Why there is none stands in the warnings, which who asked for a picture would not see.
+        why = {} if artifact else {"warnings": (job.result or {}).get("warnings", [])}
+        problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id, **why)
         return _with(problem_response(problem), headers)
     data = await run_in_threadpool(resources.objects.get, artifact.object_key)
     location = f"{job_url(job.id)}/artifacts/{artifact.name}"

@@ -75,6 +75,7 @@ class Service:
         artifacts: Sequence[tuple[str, str, bytes]] = (),
         problem: Problem | None = None,
         verdict: str | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
         """Run a job to its end, as a worker does; artifacts are (name, media type, bytes)."""
         job = self.claim(job_id)
@@ -99,7 +100,12 @@ class Service:
             retention_seconds=3600,
             result=None
             if problem
-            else {"kind": job.kind, "main_artifact": main, "verdict": verdict},
+            else {
+                "kind": job.kind,
+                "main_artifact": main,
+                "verdict": verdict,
+                "warnings": list(warnings),
+            },
             problem=problem,
             artifacts=rows,
         )

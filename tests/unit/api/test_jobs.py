@@ -181,6 +181,18 @@ def test_no_picture_is_a_problem_and_never_json_saved_as_one(
     assert answer.headers["location"] == f"/v1/jobs/{problem['job']}"
 
 
+def test_why_there_is_no_picture_is_said(service: Service) -> None:
+    warnings = ["no face was found in 1 of 1 photos"]
+    thread = finish_soon(service, warnings=warnings)
+    answer = service.client.post(
+        "/v1/jobs/classify",
+        files={"image": picture()},
+        headers={"Prefer": "wait=20", "Accept": "image/*"},
+    )
+    thread.join()
+    assert assert_problem(answer, 406, "not-acceptable")["warnings"] == warnings
+
+
 def test_no_picture_in_time_is_504_with_the_jobs_place(service: Service) -> None:
     answer = service.client.post(
         "/v1/jobs/classify",
