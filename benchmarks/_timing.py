@@ -28,3 +28,8 @@ def share(rates: Rates, name: str, of: str) -> str:
     quotients = [a / b for a, b in zip(rates[name], rates[of], strict=True)]
     low, middle, high = statistics.quantiles(quotients, n=4)
     return f"{middle:5.2f} [{low:.2f}, {high:.2f}]"
+
+
+def beside(rates: Rates, name: str, *, limit: str, ours: str = "bauta") -> str:
+    """Say which share of the limit a candidate has, and how many times as fast ours is."""
+    return f"{share(rates, name, limit)}   {ours} is {share(rates, ours, name)} times as fast"

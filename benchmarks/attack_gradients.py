@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks._timing import share, take_turns
+from benchmarks._timing import beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
@@ -148,8 +148,7 @@ def main() -> None:
     rates = take_turns(candidates(model, images, outcome, device), chosen.rounds)
     print(f"gradient steps a second as a share of {LIMIT}: median [quartiles]")
     for name in rates:
-        times = share(rates, "bauta", name)
-        print(f"{name:22} {share(rates, name, LIMIT)}   bauta is {times} times as fast")
+        print(f"{name:22} {beside(rates, name, limit=LIMIT)}")
     clean = model(images.to(device) / 255)
     criterion = Untargeted(clean.argmax(1))
     print("fall of the margin on images rounded to 8 bits, mean (more is stronger):")

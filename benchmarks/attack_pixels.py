@@ -4,11 +4,14 @@
 
 Every candidate takes turns in each round, on one thread. The limit is the network alone, at the
 best of three batch sizes, on ready images in its favorite layout. Queries are counted where they
-arrive, in the network; population 100, no early stop. The models have fresh weights: their speed is
-the same. Three classes, since ART's attack refuses two.
+arrive, in the network; population 100, no early stop. The peers get the network as it comes from
+torchvision (weights that ask for gradients, channels first), and prepared as this project's loader
+does it (frozen, channels last). The models have fresh weights: their speed is the same. Three
+classes, since ART's attack refuses two.
 """
 
 import argparse
+import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -18,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._timing import Rates, share, take_turns
+from benchmarks._timing import Rates, beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.oracle import Oracle
 from services.worker.attacks.run import run
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
+from services.worker.models.quickened import has_fast_bf16
+from services.worker.runtime.memory import keep_freed_memory
 
 CLASSES = ("with_mask", "without_mask", "mask_weared_incorrect")
 SIDE = 32
@@ -105,12 +110,17 @@ def candidates(
         )
         return counter.during(lambda: run(attack, model, images, Untargeted(labels)))
 
-    def theirs() -> object:
+    def torchattacks_of(model: Classifier) -> int:
         attack = torchattacks.OnePixel(
             model, pixels=pixels, steps=3, popsize=POPULATION, inf_batch=batch
         )
-        return attack(floats[:3], labels[:3])
+        return counter.during(lambda: attack(floats[:3], labels[:3]))
 
+    def art_of(model: Classifier) -> int:
+        return counter.during(lambda: art_attack(model, pixels, images[:1], labels[:1].cpu()))
+
+    as_it_comes = copy.deepcopy(model).requires_grad_(True)
+    as_it_comes.to(memory_format=torch.contiguous_format)
     return {
         **{
             f"{LIMIT}, batch {size}": partial(forward, model, ready[: times * size])
@@ -118,11 +128,11 @@ def candidates(
         },
         "bauta, not folded": partial(evolve, fold=False),
         "bauta": partial(evolve, fold=True),
-        "bauta, bf16": partial(evolve, fold=True, bf16=True),
-        "torchattacks": lambda: counter.during(theirs),
-        "ART": lambda: counter.during(
-            lambda: art_attack(model, pixels, images[:1], labels[:1].cpu())
-        ),
+        **({"bauta, bf16": partial(evolve, fold=True, bf16=True)} if has_fast_bf16(device) else {}),
+        "torchattacks": partial(torchattacks_of, as_it_comes),
+        "ART": partial(art_of, as_it_comes),
+        "torchattacks, prepared": partial(torchattacks_of, model),
+        "ART, prepared": partial(art_of, model),
     }
 
 
@@ -143,6 +153,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_freed_memory()  # as Bauta's workers do: every side has the same allocator
     device = torch.device(chosen.device)
     images = torch.randint(0, 256, (chosen.images, 3, SIDE, SIDE), dtype=torch.uint8)
     print(f"queries a second as a share of the {LIMIT}: median [quartiles]")
@@ -152,7 +163,8 @@ def main() -> None:
             model = model.to(device).to(memory_format=torch.channels_last)
             rates = with_limit(take_turns(candidates(model, pixels, images, device), chosen.rounds))
             for candidate in rates:
-                print(f"{name:12} k={pixels} {candidate:23} {share(rates, candidate, LIMIT)}")
+                said = beside(rates, candidate, limit=LIMIT)
+                print(f"{name:12} k={pixels} {candidate:23} {said}", flush=True)
 
 
 if __name__ == "__main__":

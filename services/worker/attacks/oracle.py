@@ -124,11 +124,15 @@ class Oracle:
 
 
 class _Weights:
-    """Which tensors a model has and what was last done to them, to notice any change."""
+    """Which tensors a model has and what was last done to them, to notice any change.
+
+    Only what writes into ``tensor.data`` escapes, as it escapes automatic differentiation.
+    """
 
     def __init__(self, model: Classifier) -> None:
-        # Held, so that no other tensor takes the place of one in memory.
         self._tensors = [*model.parameters(), *model.buffers()]
+        # Held, so that no other values take their place in memory.
+        self._values = [tensor.detach() for tensor in self._tensors]
         self._states = [
             (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
             for tensor in self._tensors
