@@ -7,8 +7,8 @@ Validation pictures that the shipped network has right. Every adversarial image 
 rounding alone is left to the peers. Success with its Wilson 95 % interval, and McNemar's test on
 the images that only one of both fooled; for attacks that look for the smallest change, the median
 L2 over the images that both of them fooled, and on how many of them ours is smaller. Queries are
-counted where they arrive, in the network. foolbox has no budget of queries for HopSkipJump: its
-steps are so many that it needs about as many.
+counted where they arrive, in the network. foolbox has no budget of queries for attacks on labels
+alone: its steps are so many that it needs at least as many.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks.attack_cost import MODEL, pictures
 from benchmarks.attack_pixels import Counter
 from services.worker.attacks.base import Attack
+from services.worker.attacks.boundary import Boundary
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.cw import CW
 from services.worker.attacks.de import DifferentialEvolution
@@ -159,6 +160,11 @@ def trials(model: Classifier, floats: Tensor, labels: Tensor, queries: int) -> d
                 )
             },
             False,
+        ),
+        "boundary": (
+            Boundary(queries=queries),
+            {"foolbox": theirs(foolbox.attacks.BoundaryAttack(steps=queries))},
+            True,
         ),
         "hopskipjump": (
             HopSkipJump(queries=queries),
