@@ -12,7 +12,6 @@ with each image rounded to 8 bits.
 """
 
 import argparse
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks._peers import as_it_comes
 from benchmarks._timing import beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
@@ -59,8 +59,6 @@ def candidates(
         outcome[name] = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
         return STEPS
 
-    as_it_comes = copy.deepcopy(model).requires_grad_(True)
-    as_it_comes.to(memory_format=torch.contiguous_format)
     found: dict[str, Callable[[], int]] = {
         LIMIT: bare,
         "bauta, not folded": lambda: bauta("bauta, not folded", fold=False),
@@ -70,7 +68,7 @@ def candidates(
         found["bauta, bfloat16"] = lambda: bauta("bauta, bfloat16", fold=True, bf16=True)
     return {
         **found,
-        **peers(as_it_comes, floats, labels, outcome, suffix=""),
+        **peers(as_it_comes(model), floats, labels, outcome, suffix=""),
         **peers(model, ready, labels, outcome, suffix=", prepared"),
     }
 

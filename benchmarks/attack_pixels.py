@@ -11,7 +11,6 @@ classes, since ART's attack refuses two.
 """
 
 import argparse
-import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks._peers import as_it_comes
 from benchmarks._timing import Rates, beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.de import DifferentialEvolution
@@ -119,8 +119,7 @@ def candidates(
     def art_of(model: Classifier) -> int:
         return counter.during(lambda: art_attack(model, pixels, images[:1], labels[:1].cpu()))
 
-    as_it_comes = copy.deepcopy(model).requires_grad_(True)
-    as_it_comes.to(memory_format=torch.contiguous_format)
+    plain = as_it_comes(model)
     return {
         **{
             f"{LIMIT}, batch {size}": partial(forward, model, ready[: times * size])
@@ -129,8 +128,8 @@ def candidates(
         "bauta, not folded": partial(evolve, fold=False),
         "bauta": partial(evolve, fold=True),
         **({"bauta, bf16": partial(evolve, fold=True, bf16=True)} if has_fast_bf16(device) else {}),
-        "torchattacks": partial(torchattacks_of, as_it_comes),
-        "ART": partial(art_of, as_it_comes),
+        "torchattacks": partial(torchattacks_of, plain),
+        "ART": partial(art_of, plain),
         "torchattacks, prepared": partial(torchattacks_of, model),
         "ART, prepared": partial(art_of, model),
     }

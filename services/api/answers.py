@@ -102,7 +102,7 @@ async def _main_image(
     has = artifact.media_type if artifact else "no picture"
     fits = has.startswith("image/") and ("image/*" in wanted or has in wanted)
     if artifact is None or not fits:
-        # Why there is none stands in the warnings, which who asked for a picture would not see.
+        # The warnings say why there is none; with a picture asked for, they would go unseen.
         why = {} if artifact else {"warnings": (job.result or {}).get("warnings", [])}
         problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id, **why)
         return _with(problem_response(problem), headers)

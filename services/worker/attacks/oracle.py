@@ -144,7 +144,7 @@ class _Weights:
         return self._states == others._states and all(same)
 
 
-# Of the last model only: a job asks one model batch by batch, and folding takes as long as a step.
+# Of the last model only: a job asks one model batch by batch, and a copy takes half a step's time.
 _copies: WeakKeyDictionary[Classifier, tuple[torch.Size, _Weights, Classifier]]
 _copies = WeakKeyDictionary()
 
