@@ -50,12 +50,12 @@ format: $(READY) ## format the code and repair what ruff can
 bench: $(BENCH_READY) ## measure speed against peers, in one run, and print ratios
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-reproduce: $(READY) ## run the papers' tables (hours; resumable) and write docs/results.md
-	@$(BIN)/python -m services.reproduce $(ARGS)
+reproduce: $(READY) ## run the papers' tables (hours; resumable) and write docs/results/pixels.md
+	@$(BIN)/python -m research.papers.pixels $(ARGS)
 
 clean: ## delete caches and build leftovers; .venv and data stay
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find services shared tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find services shared research tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \

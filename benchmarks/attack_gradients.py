@@ -26,7 +26,7 @@ from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.models.base import Classifier
-from services.worker.models.quickened import has_fast_bf16
+from services.worker.models.optimized.frozen import has_fast_bf16
 from services.worker.models.registry import find_models, load_model
 from services.worker.runtime.memory import keep_freed_memory
 

@@ -28,7 +28,7 @@ from services.worker.attacks.oracle import Oracle
 from services.worker.attacks.run import run
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
-from services.worker.models.quickened import has_fast_bf16
+from services.worker.models.optimized.frozen import has_fast_bf16
 from services.worker.runtime.memory import keep_freed_memory
 
 CLASSES = ("with_mask", "without_mask", "mask_weared_incorrect")

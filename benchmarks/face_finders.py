@@ -16,10 +16,10 @@ from services.worker.faces.crops import Pixels
 from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.faces.mtcnn import Mtcnn
-from services.worker.training.face_examples import hold_out, load_labeled
-from services.worker.training.faces import HELD_OUT
-from services.worker.training.judge import match
-from services.worker.training.metrics import wilson
+from research.train.face_examples import hold_out, load_labeled
+from research.train.face_finder import HELD_OUT
+from research.measure.classifiers import match
+from services.worker.evaluation.metrics import wilson
 
 DATA = Path("../shared/data/mask_detection/train")
 NO_POINTS = np.zeros((5, 2), dtype=np.float32)

@@ -29,7 +29,7 @@ from services.worker.faces.alignment import FRAME, FRAME_POINTS
 from services.worker.masks.projector import fit
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers
-from services.worker.models.quickened import has_fast_bf16, quickened, with_bf16_weights
+from services.worker.models.optimized.frozen import has_fast_bf16, quickened, with_bf16_weights
 from services.worker.models.recognizers import Recognizer, recognizer_of
 from services.worker.models.registry import find_models
 

@@ -21,7 +21,7 @@ from benchmarks._timing import share, take_turns
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.training.config import TrainConfig
-from services.worker.training.data import LabeledImages
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.loop import train
 from services.worker.training.presets import NO_AUGMENTATION
 

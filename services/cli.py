@@ -253,7 +253,7 @@ def models_import_recognizer(
     """
     from services.worker.faces.detection import FaceDetector  # noqa: PLC0415 - imports torch
     from services.worker.models.intake import ModelRejectedError  # noqa: PLC0415
-    from services.worker.training.identities import aligned_people  # noqa: PLC0415
+    from services.worker.datasets.identities import aligned_people  # noqa: PLC0415
     from services.worker.training.recognizer_import import import_recognizer  # noqa: PLC0415
 
     try:

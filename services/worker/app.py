@@ -19,7 +19,7 @@ from celery.worker.request import Request
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import Services
 from services.worker.runtime.engine import Engine, find_job_module
-from services.worker.runtime.heart import Heart
+from services.worker.runtime.heartbeat import Heart
 from services.worker.runtime.memory import keep_freed_memory
 from shared.db import Repository, create_database_engine
 from shared.doorbell import LOOK, Doorbell, create_celery_app
@@ -170,7 +170,7 @@ def run(settings: Settings, *, health_file: Path | None = None) -> int:
 
     ``health_file`` is touched while the worker is warm and its heart beats.
     """
-    from services.worker.jobs.warmth import warm  # noqa: PLC0415 - torch takes seconds to import
+    from services.worker.jobs.kit.models import warm  # noqa: PLC0415 - torch takes seconds to import
     from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above
 
     keep_freed_memory()

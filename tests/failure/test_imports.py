@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.worker.training.packs import PackedDataset
+from services.worker.datasets.packs import PackedDataset
 from shared.db.queries import dataset_prefix, upload_prefix
 from tests.failure.stack import Stack, end
 

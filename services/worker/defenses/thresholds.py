@@ -1,7 +1,7 @@
 """Thresholds of the squeezing detector, calibrated for single models and stored beside this module.
 
 A threshold belongs to the very weights that it was set for: it is found by their SHA-256.
-``services.worker.training.calibrate_detector`` writes the file.
+``research.train.detector_threshold`` writes the file.
 """
 
 import json

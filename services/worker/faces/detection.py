@@ -11,7 +11,7 @@ from services.worker.faces.face import Corners, Face
 from services.worker.faces.finder import FINDER, Find, find_in_all
 from services.worker.faces.mtcnn import Mtcnn
 from services.worker.faces.network import FaceNetwork
-from services.worker.models.quickened import quickened
+from services.worker.models.optimized.frozen import quickened
 from services.worker.models.registry import ModelUnavailableError, find_models, read_weights
 
 CANDIDATE = 0.15

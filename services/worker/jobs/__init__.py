@@ -1,1 +1,1 @@
-"""One module a job kind; the only place where algorithms meet the job engine."""
+"""A package or module a job kind; the only place where algorithms meet the job engine."""

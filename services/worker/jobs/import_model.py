@@ -3,7 +3,7 @@
 import hashlib
 import time
 
-from services.worker.jobs.provenance import device_name, model_used, versions
+from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.models.intake import ModelRejectedError, check_weights
 from services.worker.runtime.context import JobContext
 from shared.model_card import ModelCard

@@ -12,9 +12,9 @@ from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
 from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.recognizers import Recognizer
-from services.worker.training.evaluation.bootstrap import Interval, bootstrap
-from services.worker.training.metrics import Rate, wilson
-from services.worker.training.recognition import (
+from services.worker.evaluation.bootstrap import Interval, bootstrap
+from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.evaluation.identification import (
     Sides,
     accept_rate,
     pair_scores,

@@ -25,7 +25,7 @@ from services.worker.masks.outlines import Shape, plain
 from services.worker.masks.projector import random_wearing
 from services.worker.masks.terms import likeness, non_printability, total_variation
 from services.worker.masks.wearers import Wearers, gallery
-from services.worker.models.quickened import quickened, with_bf16_weights
+from services.worker.models.optimized.frozen import quickened, with_bf16_weights
 from services.worker.models.recognizers import Recognizer
 
 Experiment = Literal["free", "0", "1", "2", "3"]

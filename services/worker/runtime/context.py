@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from services.worker.runtime.cache import ModelCache
-from services.worker.runtime.held import Held, LeaseLost
+from services.worker.runtime.claim import Held, LeaseLost
 from shared.dataset_card import CONTACT_SHEET_FILE, PACK_FILE, DatasetCard
 from shared.db import OUTAGES, Repository, first_line
 from shared.db.claims import NewArtifact

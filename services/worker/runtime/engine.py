@@ -9,9 +9,9 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from services.worker.runtime.context import JobContext, Services
-from services.worker.runtime.ending import Ending, Outcome
-from services.worker.runtime.heart import Heart
-from services.worker.runtime.held import Held, JobStopped
+from services.worker.runtime.finish import Ending, Outcome
+from services.worker.runtime.heartbeat import Heart
+from services.worker.runtime.claim import Held, JobStopped
 from shared.db import OUTAGES, first_line
 from shared.db.tables import Job
 from shared.doorbell import Doorbell
@@ -29,7 +29,9 @@ Ready = Sequence[tuple[Held, Item]]
 
 def find_job_module(kind: str) -> ModuleType:
     """Return the module of a job kind; it has ``run`` and may have ``run_batch``."""
-    return importlib.import_module(f"services.worker.jobs.{kind.replace('-', '_')}")
+    name = f"services.worker.jobs.{kind.replace('-', '_')}"
+    found = importlib.import_module(name)
+    return importlib.import_module(f"{name}.job") if hasattr(found, "__path__") else found
 
 
 class Engine:

@@ -1,1 +1,1 @@
-"""Data sets, training loops and metrics."""
+"""Training loops, augmentation, robust training, and the attack-defense cycle."""

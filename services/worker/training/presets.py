@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from services.worker.models.quickened import has_fast_bf16
+from services.worker.models.optimized.frozen import has_fast_bf16
 from services.worker.training.augment import Augmentation
 from services.worker.training.config import TrainConfig
 

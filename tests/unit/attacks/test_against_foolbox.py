@@ -20,7 +20,7 @@ from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model
-from services.worker.training.data import load_class_folders
+from services.worker.datasets.labeled import load_class_folders
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of SciPy's old names

@@ -27,7 +27,7 @@ KNOWN = KnownThreshold(
 
 
 def test_every_shipped_mask_classifier_is_calibrated_for_the_very_weights() -> None:
-    """If this fails after training: `python -m services.worker.training.calibrate_detector`."""
+    """If this fails after training: `python -m research.train.detector_threshold`."""
     cards = [card for card, _ in find_models().values() if card.task in ("mask", "mask3")]
     assert len(cards) >= 3
     for card in cards:

@@ -14,18 +14,19 @@ from services.worker.attacks.pgd import PGD as PGDAttack
 from services.worker.attacks.square import Square as SquareAttack
 from services.worker.faces.crops import square_around
 from services.worker.faces.face import Face
-from services.worker.jobs import attack, classify
-from services.worker.jobs.attack_at_photo import (
+from services.worker.jobs import classify
+from services.worker.jobs.attack import job as attack
+from services.worker.jobs.attack.photo_search import (
     PhotoAttack,
     PhotoSearch,
     assemble,
     judge,
     search_photo,
 )
-from services.worker.jobs.attack_delivery import deliver_photo
-from services.worker.jobs.attack_photos import Photo
-from services.worker.jobs.locating import Corners, Located
-from services.worker.jobs.warmth import mask_model
+from services.worker.jobs.attack.delivery import deliver_photo
+from services.worker.jobs.attack.inputs import Photo
+from services.worker.jobs.kit.faces import Corners, Located
+from services.worker.jobs.kit.models import mask_model
 from shared.problems import Problem
 from shared.results.attack import AttackedImage
 from shared.specs.attack import AttackSpec

@@ -12,7 +12,7 @@ from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
-from services.worker.runtime.held import Cancelled
+from services.worker.runtime.claim import Cancelled
 from shared.model_card import CARD_FILE, WEIGHTS_FILE
 from shared.problems import Problem
 from shared.specs.classify import ClassifySpec

@@ -16,7 +16,7 @@ from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.defenses.carving import SeamCarving as SeamCarvingDefense
 from services.worker.defenses.registry import DEFENSES
-from services.worker.jobs import defend
+from services.worker.jobs.defend import job as defend
 from services.worker.models.architectures import build
 from services.worker.models.registry import find_models, load_model, pack_weights
 from shared.problems import Problem

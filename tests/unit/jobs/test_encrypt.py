@@ -14,10 +14,10 @@ from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.cloaking.optimize import Cloak
 from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.cloaking.verify import Similarities
-from services.worker.jobs import encrypt as job
-from services.worker.jobs.encrypt_setting import configured
-from services.worker.jobs.encrypt_verify import ORDER, identify, least, verdict_of
-from services.worker.jobs.recognizers import can_judge, held_out
+from services.worker.jobs.encrypt import job
+from services.worker.jobs.encrypt.plan import configured
+from services.worker.jobs.encrypt.verify import ORDER, identify, least, verdict_of
+from services.worker.jobs.kit.recognizers import can_judge, held_out
 from services.worker.models.registry import find_models
 from shared.images import ImageLimits, sanitize
 from shared.problems import Problem

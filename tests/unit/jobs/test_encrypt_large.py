@@ -15,7 +15,7 @@ import io, sys
 import numpy as np
 from PIL import Image
 from skimage import data
-from services.worker.jobs import encrypt as job
+from services.worker.jobs.encrypt import job
 from shared.images import ImageLimits, sanitize
 from shared.specs.encrypt import EncryptSpec
 from tests.memory import peak_kibibytes

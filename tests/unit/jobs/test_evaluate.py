@@ -14,15 +14,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 from services.worker.defenses.thresholds import KnownThreshold
-from services.worker.jobs import evaluate as job
-from services.worker.jobs import evaluate_detector as detector
-from services.worker.jobs import evaluate_rounds, evaluate_rows, evaluate_work
+from services.worker.jobs.evaluate import job
+from services.worker.jobs.evaluate import detector
+from services.worker.jobs.evaluate import rounds as evaluate_rounds
+from services.worker.jobs.evaluate import rows as evaluate_rows
+from services.worker.jobs.evaluate import state as evaluate_work
 from services.worker.models.architectures import build
 from services.worker.models.registry import pack_weights
-from services.worker.runtime.held import Cancelled
+from services.worker.runtime.claim import Cancelled
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
-from services.worker.training.packs import PackedDataset, pack_folder, write_pack
+from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
 from shared.problems import Problem
 from shared.results.evaluate import EvaluateResult
 from shared.specs.evaluate import EvaluateSpec

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from services.worker.jobs import evaluate as job
+from services.worker.jobs.evaluate import job
 from services.worker.models.base import Classifier
 from services.worker.models.registry import LoadedModel
 from shared.model_card import ModelCard

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.worker.jobs import generate_mask as job
-from services.worker.jobs import generate_mask_hog
+from services.worker.jobs.generate_mask import job
+from services.worker.jobs.generate_mask.hog import job as generate_mask_hog
 from services.worker.masks.hog import annealing
 from services.worker.masks.hog.sprites import Sprites
-from services.worker.runtime.held import Cancelled, DeadlineExceeded, HandBack
+from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec

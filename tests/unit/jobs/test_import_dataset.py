@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from services.worker.jobs import import_dataset
-from services.worker.training.packs import PackedDataset
+from services.worker.datasets.packs import PackedDataset
 from shared.problems import Problem
 from shared.specs.import_dataset import ImportDatasetSpec
 

@@ -13,14 +13,14 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load
 
-from services.worker.jobs import train as job
-from services.worker.jobs import train_course
-from services.worker.jobs.train_plan import make_plan
-from services.worker.jobs.warmth import mask_model
+from services.worker.jobs.train import job
+from services.worker.jobs.train import checkpoint as train_course
+from services.worker.jobs.train.plan import make_plan
+from services.worker.jobs.kit.models import mask_model
 from services.worker.models.architectures import ARCHITECTURES
 from services.worker.models.registry import find_models
-from services.worker.runtime.held import Cancelled, DeadlineExceeded, LeaseLost
-from services.worker.training.packs import pack_folder
+from services.worker.runtime.claim import Cancelled, DeadlineExceeded, LeaseLost
+from services.worker.datasets.packs import pack_folder
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results.train import TrainResult
@@ -362,7 +362,7 @@ def test_people_can_be_learned_too(context: Any, tmp_path: Path) -> None:
 def test_too_many_images_for_the_memory_are_refused(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.worker.jobs.train_data.MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr("services.worker.jobs.train.inputs.MEMORY_SHARE", 1e-9)
     with pytest.raises(Problem, match="GiB of this worker's memory"):
         job.run(context, spec())
 

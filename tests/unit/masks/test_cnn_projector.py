@@ -23,9 +23,9 @@ from services.worker.masks.cnn_projector import (
     put_through,
 )
 from services.worker.masks.evaluation import MaskJudge
-from services.worker.masks.masked_photos import MaskedPhotos, moved, read_masked, recolored
+from research.train.masked_photos import MaskedPhotos, moved, read_masked, recolored
 from services.worker.masks.projector import random_wearing
-from services.worker.masks.train_projector import AlphaConfig, fresh, seen_on, train_alpha
+from research.train.mask_alpha import AlphaConfig, fresh, seen_on, train_alpha
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers, gallery, gather, seen_masks
 from services.worker.models.recognizers import Recognizer

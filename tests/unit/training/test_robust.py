@@ -11,7 +11,7 @@ from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run as attack
 from services.worker.models.base import Classifier
 from services.worker.training.augment import Augmentation
-from services.worker.training.data import LabeledImages
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.distill import Teacher
 from services.worker.training.loop import TrainConfig, predict, train
 from services.worker.training.robust import Adversarial, FewPixels, Perturb

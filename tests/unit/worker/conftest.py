@@ -11,7 +11,7 @@ import pytest
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.engine import Engine
-from services.worker.runtime.heart import Heart
+from services.worker.runtime.heartbeat import Heart
 from shared.db import Repository, create_database_engine
 from shared.db.images import NewImage
 from shared.db.jobs import NewJob

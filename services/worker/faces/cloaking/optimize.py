@@ -13,9 +13,9 @@ from services.worker.faces.cloaking.changes import blur
 from services.worker.faces.cloaking.config import CloakConfig
 from services.worker.faces.cloaking.copies import SMALLEST_COPY, as_shared
 from services.worker.faces.cloaking.visibility import likeness, visibility
-from services.worker.models.quickened import quickened
+from services.worker.models.optimized.frozen import quickened
 from services.worker.models.recognizers import Recognizer
-from services.worker.models.softened import soften
+from services.worker.models.skip_gradient import soften
 
 RECENT = 0.8  # share of the earlier similarities in their running mean
 SPOILED = 20.0  # what a likeness lost beyond the one asked for weighs beside a similarity

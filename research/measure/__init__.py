@@ -1,0 +1,1 @@
+"""Measures the models that ship, on test folders and across sources."""

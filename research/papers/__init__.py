@@ -1,0 +1,1 @@
+"""The tables of the source papers, run again: one package a paper."""

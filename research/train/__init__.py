@@ -1,0 +1,1 @@
+"""Trains the models that ship: one command a model, each run writes weights and a card."""

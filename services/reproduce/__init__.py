@@ -1,1 +1,0 @@
-"""The tables of the source papers, run again: ``python -m services.reproduce --help``."""

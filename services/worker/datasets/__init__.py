@@ -1,0 +1,1 @@
+"""Data sets: archives, importing, packs, splits, near duplicates."""

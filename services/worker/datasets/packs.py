@@ -1,0 +1,212 @@
+"""Data sets as packs: one uncompressed ZIP of clean images with the card that lists them."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from services.worker.faces.crops import Pixels, crop_face, resize
+from services.worker.datasets.labeled import LabeledImages, read_voc
+from shared.dataset_card import CARD_FILE, DatasetCard, DatasetItem, LabeledBox, Layout, Split
+from shared.images import ImageLimits, decode_rgb, sanitize
+
+SMALLEST_FACE = 10
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# Packs are written with one time stamp: same images, same bytes.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+Progress = Callable[[int, int], None]
+
+
+class PackedDataset:
+    """A data set in memory; images are decoded when they are read.
+
+    Raises ``ValueError`` for bytes that are not a pack.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            self._archive = zipfile.ZipFile(io.BytesIO(data))
+            self.card = DatasetCard.model_validate_json(self._archive.read(CARD_FILE))
+        except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            raise ValueError(f"not a pack of images: {error}") from error
+
+    def read(self, item: DatasetItem) -> Pixels:
+        """Decode an image: upright sRGB uint8 ``(H, W, 3)``."""
+        data = self._archive.read(item.name)
+        if hashlib.sha256(data).hexdigest() != item.sha256:
+            raise ValueError(f"{item.name} is not the image that the card lists")
+        return decode_rgb(data, item.orientation, limits=ImageLimits(max_pixels=2**28))
+
+    def items(
+        self,
+        split: Split | Literal["all"] = "all",
+        *,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> tuple[DatasetItem, ...]:
+        """Return the items of a split, or a seeded sample of them, in the card's order."""
+        found = [item for item in self.card.items if split in ("all", item.split)]
+        if sample is not None and sample < len(found):
+            chosen = np.random.default_rng(seed).choice(len(found), size=sample, replace=False)
+            found = [found[number] for number in sorted(chosen)]
+        return tuple(found)
+
+    def labeled(
+        self,
+        split: Split | Literal["all"] = "all",
+        *,
+        size: int,
+        margin: float = 0.0,
+        classes: Sequence[str] | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> LabeledImages:
+        """Return labeled images: whole ones, or face crops with ``margin`` where boxes are given.
+
+        ``classes`` gives the label numbers (default: the card's); examples of other classes, and
+        faces under ``SMALLEST_FACE`` pixels, are left out. ``groups`` are those of
+        near-duplicates.
+        """
+        names = tuple(classes) if classes is not None else self.card.classes
+        images: list[Tensor] = []
+        labels: list[int] = []
+        groups: list[str] = []
+        chosen = self.items(split, sample=sample, seed=seed)
+        for number, item in enumerate(chosen):
+            for label, image in self._examples(item, names, size, margin):
+                images.append((image * 255).round().byte())
+                labels.append(label)
+                groups.append(f"{self.card.id}/{item.group}")
+            if progress is not None:
+                progress(number + 1, len(chosen))
+        pixels = torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
+        return LabeledImages(pixels, torch.tensor(labels, dtype=torch.long), names, tuple(groups))
+
+    def sources(
+        self,
+        split: Split | Literal["all"] = "all",
+        *,
+        classes: Sequence[str],
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> tuple[str, ...]:
+        """Return the source of each image that ``labeled`` returns for the same choice."""
+        found: list[str] = []
+        for item in self.items(split, sample=sample, seed=seed):
+            is_whole = self.card.layout != "boxes"
+            count = int(item.label in classes) if is_whole else len(_wanted(item, classes))
+            # Cards of before have no paths: there they stood in the place of the source.
+            source = item.source if item.path else ""
+            found += [source or self.card.name] * count
+        return tuple(found)
+
+    def _examples(
+        self, item: DatasetItem, names: tuple[str, ...], size: int, margin: float
+    ) -> Iterator[tuple[int, Tensor]]:
+        if self.card.layout != "boxes":
+            if item.label in names:
+                yield names.index(item.label), resize(self.read(item), size)
+            return
+        wanted = _wanted(item, names)
+        if not wanted:
+            return
+        photo = self.read(item)
+        for box in wanted:
+            corners = (box.x0, box.y0, box.x1, box.y1)
+            yield names.index(box.label), crop_face(photo, corners, size=size, margin=margin)
+
+
+def _wanted(item: DatasetItem, names: Sequence[str]) -> list[LabeledBox]:
+    """Return the faces of these classes that are large enough to be seen."""
+    return [
+        box
+        for box in item.boxes
+        if box.label in names and min(box.x1 - box.x0, box.y1 - box.y0) >= SMALLEST_FACE
+    ]
+
+
+def write_pack(card: DatasetCard, images: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return the pack of a card and its images ``(name, clean bytes)``; same input, same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(CARD_FILE, _EPOCH), card.model_dump_json())
+        for name, data in images:
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+    return buffer.getvalue()
+
+
+def pack_folder(
+    root: Path, *, dataset_id: str, layout: Layout, classes: Sequence[str] | None = None
+) -> bytes:
+    """Pack a trusted folder; no near-duplicates are looked for, each image is its own group.
+
+    ``classes`` and ``identities``: ``<root>[/<split>]/<class>/*``. ``boxes``:
+    ``<root>[/<split>]/images/*`` with Pascal VOC files in ``annotations``. Without folders named
+    train, val or test everything is ``train``. Raises ``ValueError`` when nothing is found.
+    """
+    items: list[DatasetItem] = []
+    stored: list[tuple[str, bytes]] = []
+    for split, folder in _split_folders(root):
+        for path, label, boxes in _files(folder, layout):
+            clean = sanitize(path.read_bytes(), ImageLimits(max_pixels=2**28))
+            name = f"images/{len(items):06d}"
+            items.append(
+                DatasetItem(
+                    name=name,
+                    width=clean.width,
+                    height=clean.height,
+                    sha256=clean.sha256,
+                    orientation=clean.orientation,
+                    split=split,
+                    label=label,
+                    boxes=boxes,
+                    group=len(items),
+                    path=path.relative_to(root).as_posix(),
+                )
+            )
+            stored.append((name, clean.data))
+    if not items:
+        raise ValueError(f"{root.name} holds no images in the layout {layout!r}")
+    found = {item.label for item in items if item.label is not None}
+    found |= {box.label for item in items for box in item.boxes}
+    card = DatasetCard(
+        id=dataset_id,
+        name=root.name,
+        layout=layout,
+        classes=tuple(classes) if classes is not None else tuple(sorted(found)),
+        items=tuple(items),
+    )
+    return write_pack(card, stored)
+
+
+def _split_folders(root: Path) -> list[tuple[Split, Path]]:
+    splits = [(split, root / split) for split in _SPLITS if (root / split).is_dir()]
+    return splits or [("train", root)]
+
+
+def _files(
+    folder: Path, layout: Layout
+) -> Iterator[tuple[Path, str | None, tuple[LabeledBox, ...]]]:
+    if layout != "boxes":
+        for place in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+            for path in sorted(place.iterdir()):
+                yield path, place.name, ()
+        return
+    for path in sorted((folder / "images").iterdir()):
+        boxes = read_voc(folder / "annotations" / f"{path.stem}.xml")
+        yield (
+            path,
+            None,
+            tuple(
+                LabeledBox(label=label, x0=x0, y0=y0, x1=x1, y1=y1)
+                for label, (x0, y0, x1, y1) in boxes
+            ),
+        )

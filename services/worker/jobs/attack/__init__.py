@@ -1,0 +1,1 @@
+"""The job kind ``attack``; ``job`` runs it."""

@@ -1,0 +1,139 @@
+"""What an ``attack`` job has finished, so that another worker can go on with the next photo."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from services.worker.attacks.results import AttackBatch
+from services.worker.attacks.results import AttackResult as FaceOutcome
+from services.worker.faces.crops import Pixels
+from services.worker.jobs.attack.delivery import Delivered
+from services.worker.jobs.attack.pictures import SHOWN_FACES
+from services.worker.jobs.attack.search import Search, joined
+from services.worker.runtime.context import JobContext
+from services.worker.evaluation.outcomes import pack_batch, unpack_batch
+from shared.results.attack import AttackedImage
+
+_TENSORS, _VALUES = "attacked.safetensors", "attacked.json"
+SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints
+
+
+@dataclass
+class Done:
+    """Finished photos, in order, and of all their faces what was found.
+
+    ``outcomes`` are those delivered and ``search`` what the gates look at, without pictures;
+    ``shown`` are the first faces before and after, uint8 ``(2, S, S, 3)``.
+    """
+
+    images: list[AttackedImage] = field(default_factory=list)
+    outcomes: list[FaceOutcome] = field(default_factory=list)
+    search: Search | None = None
+    shown: list[Pixels] = field(default_factory=list)
+
+    def searched(self, found: Search) -> None:
+        """Add what was found in a chunk of photos."""
+        bare = found.without_pictures()
+        self.search = bare if self.search is None else joined([self.search, bare])
+
+    def deliver(self, delivered: Delivered) -> None:
+        """Add a photo."""
+        self.images.append(delivered.image)
+        self.outcomes += delivered.outcomes
+        self.shown += delivered.crops[: SHOWN_FACES - len(self.shown)]
+
+    @property
+    def artifacts(self) -> list[str]:
+        """The attacked pictures, PNGs all."""
+        names = [image.adversarial for image in self.images]
+        names += [face.adversarial for image in self.images for face in image.faces]
+        return [name for name in names if name is not None]
+
+    @property
+    def delivered(self) -> AttackBatch:
+        """All outcomes as one run; raises ``ValueError`` where no face was attacked."""
+        if self.search is None:
+            raise ValueError("no face was attacked")
+        batch = self.search.batch
+        return AttackBatch(
+            attack=batch.attack,
+            parameters=batch.parameters,
+            targeted=batch.targeted,
+            uses_gradients=batch.uses_gradients,
+            seed=batch.seed,
+            results=tuple(self.outcomes),
+        )
+
+
+class Ledger:
+    """Saves and restores what is done, for models of one hash of weights."""
+
+    def __init__(self, context: JobContext, sha256: str) -> None:
+        self._context, self._sha256 = context, sha256
+        self._saved_at, self._took = time.monotonic(), 0.0
+
+    def load(self) -> Done:
+        """Return what an earlier attempt finished, its pictures taken over; else nothing done."""
+        found = self._context.load_checkpoint()
+        if not found or _TENSORS not in found or _VALUES not in found:
+            return Done()
+        values = json.loads(found[_VALUES])
+        if values["sha256"] != self._sha256:  # the default model was changed meanwhile
+            return Done()
+        done = _unpacked(load(found[_TENSORS]), values)
+        for name in done.artifacts:
+            if not self._context.take_over(name, "image/png", attempt=values["attempt"]):
+                return Done()
+        return done
+
+    def save(self, done: Done) -> None:
+        """Keep what is done, unless the last time took too long to do it again already."""
+        began = time.monotonic()
+        if self._took > SAVING_SHARE * (began - self._saved_at):
+            return
+        tensors, values = _packed(done)
+        values |= {"sha256": self._sha256, "attempt": self._context.attempt}
+        self._context.save_checkpoint(
+            {_TENSORS: save(tensors), _VALUES: json.dumps(values).encode()}
+        )
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - began
+
+
+def _packed(done: Done) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {"images": [image.model_dump(mode="json") for image in done.images]}
+    if done.search is not None:
+        batches = {"delivered": done.delivered, "search": done.search.batch}
+        if done.search.one_step is not None:
+            batches["one_step"] = done.search.one_step
+        for name, batch in batches.items():
+            columns, values[name] = pack_batch(batch, pictures=False)
+            tensors |= {f"{name}|{column}": tensor for column, tensor in columns.items()}
+    if done.shown:
+        tensors["shown"] = torch.from_numpy(np.stack(done.shown)).contiguous()
+    return tensors, values
+
+
+def _unpacked(tensors: dict[str, Tensor], values: dict[str, Any]) -> Done:
+    def batch(name: str) -> AttackBatch:
+        columns = {
+            key.removeprefix(f"{name}|"): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(f"{name}|")
+        }
+        return unpack_batch(columns, values[name])
+
+    done = Done([AttackedImage.model_validate(image) for image in values["images"]])
+    if "search" in values:
+        done.search = Search(batch("search"), batch("one_step") if "one_step" in values else None)
+        done.outcomes = list(batch("delivered").results)
+    if "shown" in tensors:
+        done.shown = list(tensors["shown"].numpy())
+    return done

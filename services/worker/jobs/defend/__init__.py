@@ -1,0 +1,1 @@
+"""The job kind ``defend``; ``job`` runs it."""

@@ -1,0 +1,1 @@
+"""The job kind ``encrypt``; ``job`` runs it."""

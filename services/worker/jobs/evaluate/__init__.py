@@ -1,0 +1,1 @@
+"""The job kind ``evaluate``; ``job`` runs it."""

@@ -1,0 +1,142 @@
+"""``evaluate``: judges models clean, under attack, defended, and over rounds of both."""
+
+import time
+
+from services.worker.jobs.evaluate import detector
+from services.worker.jobs.evaluate.checkpoint import Ledger
+from services.worker.jobs.evaluate.plan import (
+    PROBED,
+    Material,
+    estimate_seconds,
+    load_models,
+    plan_rows,
+    spoken,
+)
+from services.worker.jobs.evaluate.rounds import make_rounds
+from services.worker.jobs.evaluate.rows import judge_detector, make_rows, make_table, uncalibrated
+from services.worker.jobs.evaluate.state import Work, as_figure, as_rate
+from services.worker.jobs.kit.provenance import device_name, model_used, versions
+from services.worker.models.registry import LoadedModel
+from services.worker.runtime.context import JobContext
+from services.worker.training import cycle
+from services.worker.evaluation.pictures import draw_errors, draw_report
+from services.worker.evaluation.report import full_report
+from services.worker.evaluation.robustness import find_faults
+from services.worker.datasets.packs import PackedDataset
+from services.worker.models.predict import predict
+from shared.results import Timing
+from shared.results.evaluate import EvaluateResult, ModelReport
+from shared.specs.evaluate import EvaluateSpec
+
+
+def run(context: JobContext, spec: EvaluateSpec) -> EvaluateResult:
+    """Judge all models; every finished piece is kept for whoever goes on."""
+    began = time.monotonic()
+    job = _prepared(context, spec)
+    seconds = _announce(job)
+    reports = tuple(_report(job, loaded) for loaded in job.models)
+    rows = make_rows(job)
+    table, files = make_table(job, rows)
+    detectors, detection = judge_detector(job, rows)
+    rounds, curve = make_rounds(job)
+    first = files.get("table") or curve or reports[0].picture
+    return EvaluateResult(
+        parameters={
+            **spec.model_dump(mode="json", exclude={"images", "labels"}),
+            "models": [loaded.card.id for loaded in job.models],
+        },
+        models=tuple(model_used(loaded) for loaded in job.models),
+        device=device_name(context.device),
+        versions=versions(),
+        timing=Timing(total=round(time.monotonic() - began, 4)),
+        main_artifact=first,
+        warnings=(*job.material.warnings, *find_faults(rows), *uncalibrated(detectors)),
+        estimated_seconds=seconds,
+        reports=reports,
+        rows=table,
+        detectors=detectors,
+        rounds=rounds,
+        table=files.get("table"),
+        table_csv=files.get("csv"),
+        table_json=files.get("json"),
+        sweep=files.get("sweep"),
+        detection=detection,
+        cycle=curve,
+    )
+
+
+def _prepared(context: JobContext, spec: EvaluateSpec) -> Work:
+    models = load_models(context, spec)
+    pack = PackedDataset(context.load_dataset(spec.data.dataset)) if spec.data else None
+    material = Material(context, spec, pack)
+    return Work(context, spec, models, material, plan_rows(spec, models), Ledger(context))
+
+
+def _announce(job: Work) -> float:
+    """Count the work and say how long it will take."""
+    chunks = sum(len(job.parts(plan)) for plan in job.plans)
+    job.total = len(job.models) + chunks + 1 + 3 * job.spec.rounds + bool(job.spec.rounds)
+    seconds = estimate_seconds(job.plans, job.pictures, job.context.check)
+    for plan in filter(job.detects, job.plans):
+        seconds += detector.seconds(
+            job.owner(plan), job.pictures(plan), probed=PROBED, check=job.context.check
+        )
+    if job.spec.rounds:
+        loaded = job.models[0]
+        plan = job.plans[0]
+        one = seconds * (1 + job.spec.finds / len(job.pictures(plan)))
+        one += (
+            cycle.RETRAIN.epochs
+            * 3
+            * len(job.material.training(loaded))
+            * (plan.setting.cost_ms(job.pictures(plan).images) / 1000)
+        )
+        seconds += job.spec.rounds * one
+    seconds = round(seconds, 3)
+    job.say(
+        f"{chunks} parts of {len(job.plans)} rows: at most about {spoken(seconds)}",
+        estimated_seconds=seconds,
+    )
+    return seconds
+
+
+def _report(job: Work, loaded: LoadedModel) -> ModelReport:
+    """Judge a model on clean images; draw and store all of it."""
+    data = job.material.of(loaded, loaded.classifier.input_size[0])
+    logits = predict(
+        loaded.classifier, data.images, device=loaded.device, check_cancel=job.context.check
+    )
+    probabilities, labels = logits.double().softmax(1).numpy(), data.labels.numpy()
+    report = full_report(
+        probabilities,
+        labels,
+        data.classes,
+        groups=data.groups,
+        sources=job.material.sources(loaded),
+        seed=job.spec.seed,
+        draws=job.spec.bootstrap,
+        check_cancel=job.context.check,
+    )
+    name, put, whole = loaded.card.id[:60], job.context.put_artifact, report.whole
+    picture = draw_report(report, probabilities, labels, title=loaded.card.id)
+    errors = draw_errors(data.images, probabilities, labels, data.classes)
+    job.done += 1
+    job.say(f"{loaded.card.id}: accuracy {whole.accuracy}")
+    return ModelReport(
+        model=loaded.card.id,
+        images=len(data),
+        counts=data.counts,
+        fingerprint=data.fingerprint,
+        accuracy=as_rate(whole.accuracy),
+        recall={key: as_rate(figures.recall) for key, figures in whole.classes.items()},
+        precision={key: as_rate(figures.precision) for key, figures in whole.classes.items()},
+        macro_f1=as_figure(whole.macro_f1),
+        weighted_f1=as_figure(whole.weighted_f1),
+        roc_area=as_figure(whole.roc_area),
+        calibration_error=as_figure(whole.calibration_error),
+        sources={key: as_rate(part.accuracy) for key, part in report.sources.items()},
+        picture=put(f"report-{name}.png", picture, "image/png"),
+        errors=put(f"errors-{name}.jpg", errors, "image/jpeg") if errors else None,
+        document=put(f"report-{name}.json", report.as_json(), "application/json"),
+        csv=put(f"report-{name}.csv", report.as_csv(), "text/csv"),
+    )

@@ -1,0 +1,1 @@
+"""The job kind ``generate-mask``; ``job`` runs it."""

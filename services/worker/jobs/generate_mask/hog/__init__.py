@@ -1,0 +1,1 @@
+"""Patterns against dlib's HOG face detector, for ``generate-mask``."""

@@ -1,0 +1,188 @@
+"""``generate-mask`` by the method ``hog``: anneals a pattern against dlib's face detector."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from services.worker.jobs.generate_mask.hog import pictures
+from services.worker.jobs.generate_mask.hog.report import put_design, report
+from services.worker.masks.hog.annealing import (
+    AnnealingCancelledError,
+    HogResult,
+    Live,
+    anneal,
+)
+from services.worker.masks.hog.grid import ColorGrid
+from services.worker.masks.hog.objectives import Decoys, Hide
+from services.worker.masks.hog.pattern import Pattern
+from services.worker.masks.hog.problem import Problem
+from services.worker.masks.hog.sprites import Sprites
+from services.worker.masks.hog.wearers import Wearer, find_wearers
+from services.worker.runtime.context import JobContext
+from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
+from shared.problems import Problem as Refusal
+from shared.results.generate_mask import GenerateMaskResult
+from shared.specs.generate_mask import GenerateMaskSpec
+from shared.specs.hog import HogSettings
+
+logger = logging.getLogger(__name__)
+
+SAVE_SECONDS = 30.0
+SHOW_SECONDS = 5.0  # between two pictures of the best so far, at first
+SHOW_SHARE = 0.05  # later: this share of the time so far, an hour has some 90 of them
+CHECKPOINT = "annealing.safetensors"
+PHOTO_SIDE = 2048
+SMALLEST, LARGEST = 96, 400  # pixels of a sprite, as far as the canvas has room for them
+WARNINGS = (
+    "digital, not physically tested; not a medical device",
+    "made against dlib's HOG detector: it says nothing of other face finders",
+)
+
+
+def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
+    """Anneal a pattern; a job that is stopped leaves the best so far."""
+    began = time.monotonic()
+    problem = Problem(pattern_of(spec.hog), _objective(context, spec))
+    course = _Course(context, spec, began)
+    found = course.anneal(problem)
+    try:
+        if course.stop is not None:
+            raise course.stop
+        return report(
+            context,
+            spec,
+            problem.objective,
+            found,
+            processes=course.processes,
+            warnings=course.warnings,
+            began=began,
+        )
+    except (Cancelled, DeadlineExceeded):
+        put_design(context, spec.hog, found.pattern, stopped=True)
+        raise
+
+
+def pattern_of(settings: HogSettings) -> Pattern:
+    """Return the space of patterns that the settings describe."""
+    side = settings.side
+    if settings.pattern == "grid":
+        return ColorGrid(
+            height=side,
+            width=side,
+            cell=settings.cell,
+            tile=settings.tile_shape,
+            begin=settings.begin,
+        )
+    return Sprites(
+        count=settings.sprites,
+        height=side,
+        width=side,
+        smallest=SMALLEST,
+        largest=max(SMALLEST, min(LARGEST, side)),
+    )
+
+
+def _objective(context: JobContext, spec: GenerateMaskSpec) -> Decoys | Hide:
+    if spec.hog.objective == "decoys":
+        return Decoys(scales=spec.hog.scales)
+    wearers: list[Wearer] = []
+    for index in range(len(spec.images)):
+        photo = context.load_image(index, max_side=PHOTO_SIDE)
+        found = find_wearers([photo], sorted(set(spec.hog.sizes)), upsample=0)
+        wearers += [replace(wearer, photo=index) for wearer in found]
+        context.progress(0, 1, f"looking for faces: {index + 1} of {len(spec.images)} photos")
+    if not wearers:
+        raise Refusal("invalid-input", "dlib finds no face in any of the photos to begin with.")
+    return Hide(wearers=tuple(wearers))
+
+
+class _Course:
+    """One run of the job: its progress, checkpoints, and what stops it."""
+
+    def __init__(self, context: JobContext, spec: GenerateMaskSpec, began: float) -> None:
+        self.context, self.spec, self.began = context, spec, began
+        self.stop: JobStopped | None = None
+        self.warnings = list(WARNINGS)
+        cores = context.settings.threads or os.cpu_count() or 1
+        wanted = spec.hog.processes or cores
+        self.processes = min(wanted, cores)
+        if wanted > cores:
+            self.warnings.append(f"this worker has {cores} cores: no more processes were started")
+        self._shown: tuple[float, float] | None = None
+        self._show_at = began + SHOW_SECONDS
+
+    def anneal(self, problem: Problem) -> HogResult:
+        """Anneal from where an earlier attempt was; sets ``stop`` when it was stopped early."""
+        files = self.context.load_checkpoint() or {}
+        kept = files.get(CHECKPOINT)
+        try:
+            return self._anneal(problem, kept)
+        except ValueError as error:
+            if kept is None:
+                raise
+            # A worker on another CPU may see what it continues a little differently.
+            logger.warning("%s starts over: %s", self.context.job_id, error)
+            self.warnings.append("the work of an interrupted attempt could not be continued")
+            return self._anneal(problem, None)
+
+    def _anneal(self, problem: Problem, resume: bytes | None) -> HogResult:
+        try:
+            return anneal(
+                problem,
+                steps=self.spec.hog.steps,
+                seed=self.spec.seed,
+                processes=self.processes,
+                watch=self._watch,
+                check_cancel=self._check,
+                save=self._save,
+                save_every_s=SAVE_SECONDS,
+                resume=resume,
+            )
+        except AnnealingCancelledError:
+            if self.stop is None:
+                raise
+            raise self.stop from None  # before there was anything to keep
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Turn a cancel, or a deadline, into a stop that keeps the best; note what it was."""
+        try:
+            yield
+        except (Cancelled, DeadlineExceeded) as stop:
+            self.stop = stop
+            raise AnnealingCancelledError from stop
+
+    def _check(self) -> None:
+        with self._stopping():
+            self.context.check()
+
+    def _watch(self, live: Live) -> None:
+        figures = {
+            "step": live.step,
+            "fitness": round(live.current.fitness, 4),
+            "best_fitness": round(live.best.fitness, 4),
+            "found": live.best.found,
+            "temperature": float(f"{live.temperature:.3g}"),
+        }
+        message = f"step {live.step} of {live.steps}: {live.best.found} found"
+        with self._stopping():
+            done = round(95 * live.step / live.steps)
+            self.context.progress(done, 100, message, **figures)
+            now = time.monotonic()
+            if now < self._show_at or live.best.rank == self._shown:
+                return
+            self._shown = live.best.rank
+            self._show_at = now + max(SHOW_SECONDS, SHOW_SHARE * (now - self.began))
+            shown = {"step": live.step, "picture": pictures.thumbnail(live.draw())}
+            self.context.event("pattern", {**shown, "found": live.best.found})
+
+    def _save(self, data: bytes) -> None:
+        if self.stop is not None:
+            return
+        try:
+            self.context.save_checkpoint({CHECKPOINT: data})
+        except (Cancelled, DeadlineExceeded) as stop:
+            self.stop = stop  # the next check ends the annealing, if it goes on

@@ -1,0 +1,1 @@
+"""What job kinds share: faces, models, recognizers, attacks, rates, pictures, provenance."""

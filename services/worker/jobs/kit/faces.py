@@ -1,0 +1,75 @@
+"""Which faces of a photo a job means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from services.worker.faces.crops import Pixels, crop_faces, resize
+from services.worker.jobs.kit.models import face_detector
+from services.worker.runtime.context import JobContext
+from shared.problems import Problem
+from shared.specs.base import Box
+from shared.specs.faces import FacesSpec
+
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Faces of one photo: boxes in its pixels, and the finder's scores (``None``: given)."""
+
+    boxes: list[Corners]
+    scores: list[float | None]
+
+
+def locate(context: JobContext, spec: FacesSpec, index: int, image: Pixels) -> Located:
+    """Return the faces of image ``index``; raises ``invalid-input`` for a box outside of it."""
+    return given(spec, index, image) or search(context, [image])[0]
+
+
+def search(context: JobContext, images: Sequence[Pixels]) -> list[Located]:
+    """Return the faces that the finder finds in several photos."""
+    finder = face_detector(context.models, context.device)
+    return [
+        Located([face.box for face in faces], [face.score for face in faces])
+        for faces in finder.detect_all(images)
+    ]
+
+
+def given(spec: FacesSpec, index: int, image: Pixels) -> Located | None:
+    """Return the faces that the spec itself gives; ``None``: they have to be found.
+
+    Raises ``invalid-input`` for a box outside of the image.
+    """
+    height, width = image.shape[:2]
+    if spec.faces == "whole":
+        return Located([(0.0, 0.0, float(width), float(height))], [None])
+    if spec.boxes is None:
+        return None
+    boxes = [_inside(box, width, height, index) for box in spec.boxes[index]]
+    return Located(boxes, [None] * len(boxes))
+
+
+def cut(
+    spec: FacesSpec, image: Pixels, boxes: list[Corners], *, size: int, margin: float
+) -> Tensor:
+    """Cut the faces to a float tensor ``(N, 3, size, size)`` in [0, 1]."""
+    if spec.faces == "whole":
+        return resize(image, size)[None]
+    return crop_faces(image, boxes, size=size, margin=margin)
+
+
+def as_box(corners: Corners) -> Box:
+    """Return corners as results show them."""
+    x0, y0, x1, y1 = corners
+    return Box(x=round(x0, 2), y=round(y0, 2), width=round(x1 - x0, 2), height=round(y1 - y0, 2))
+
+
+def _inside(box: Box, width: int, height: int, index: int) -> Corners:
+    x0, y0 = max(0.0, box.x), max(0.0, box.y)
+    x1, y1 = min(float(width), box.x + box.width), min(float(height), box.y + box.height)
+    if x1 - x0 < 1 or y1 - y0 < 1:
+        detail = f"A box given for image {index} lies outside its {width} x {height} pixels."
+        raise Problem("invalid-input", detail)
+    return x0, y0, x1, y1

@@ -1,0 +1,198 @@
+"""The course of a ``train`` job: its phases, progress, checkpoints, and what stops it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from services.worker.jobs.train.plan import Plan
+from services.worker.models.base import Classifier
+from services.worker.runtime.context import JobContext
+from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
+from services.worker.training.checkpoint import pack, unpack
+from services.worker.training.distill import Teacher
+from services.worker.training.history import Epoch, Live, Trained, TrainingCancelledError
+from services.worker.training.loop import State, train
+from services.worker.datasets.splits import Sides
+from services.worker.training.transfer import train_head
+from shared.results.train import EpochFigures
+
+SAVE_SECONDS = 60.0
+# Of the time, at most this share goes into checkpoints within epochs.
+SAVE_SHARE = 0.1
+
+
+@dataclass
+class Course:
+    """One run of the job, from the phase and step on that its checkpoint has reached.
+
+    Phases are ``teacher`` (trained first, where a distillation names none) and ``student``.
+    """
+
+    context: JobContext
+    plan: Plan
+    phases: tuple[str, ...]
+    estimated_seconds: float
+    left: tuple[str, ...] = ()
+    teacher_weights: dict[str, torch.Tensor] | None = None
+    resumed: State | None = None
+    stop: JobStopped | None = None
+    saved_in_s: float = 0.0
+    saved_at: float = 0.0
+    last_epoch: Epoch | None = None
+
+    def __post_init__(self) -> None:
+        self.left = self.phases
+        files = self.context.load_checkpoint()
+        if files is None:
+            return
+        state = unpack(files["state.safetensors"], files["state.json"].decode())
+        # Another worker may have other hardware: a run ends at the precision it began with.
+        self.plan = replace(self.plan, config=replace(self.plan.config, bf16=state["bf16"]))
+        self.left = tuple(state["left"])
+        self.teacher_weights = state["teacher"]
+        self.resumed = state["loop"]
+
+    @property
+    def total(self) -> int:
+        """All steps of all phases, in thousandths of an epoch."""
+        return 1000 * self.plan.config.epochs * len(self.phases)
+
+    def check(self) -> None:
+        """Stop the loop when the job has to stop in a way that keeps the best model."""
+        with self.stopping():
+            self.context.check()
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Turn a cancel, or a deadline, into a stop of the training loop; note what it was."""
+        try:
+            yield
+        except (Cancelled, DeadlineExceeded) as stop:
+            self.stop = stop
+            raise TrainingCancelledError from stop
+
+    def learn(
+        self, phase: str, classifier: Classifier, sides: Sides, teacher: Teacher | None
+    ) -> Trained:
+        """Train all weights of a classifier in one phase."""
+        return train(
+            classifier,
+            sides.train,
+            sides.val,
+            self.plan.config,
+            device=self.context.device,
+            perturb=self.plan.perturb,
+            teacher=teacher,
+            **self._hooks(phase, _steps(sides, self.plan)),
+        )
+
+    def learn_head(self, classifier: Classifier, sides: Sides) -> Trained:
+        """Train the head on cached features."""
+
+        def seen(done: int, total: int) -> None:
+            with self.stopping():
+                self.context.progress(0, self.total, f"features of {done} of {total} pictures")
+
+        times = 2 if self.plan.config.augmentation.flip else 1
+        return train_head(
+            classifier,
+            sides.train,
+            sides.val,
+            self.plan.config,
+            device=self.context.device,
+            seen=seen,
+            **self._hooks("student", _steps(sides, self.plan, times=times)),
+        )
+
+    def _hooks(self, phase: str, steps: int) -> dict[str, Any]:
+        resume, self.resumed = self.resumed, None
+        self.last_epoch = Epoch(**resume["history"][-1]) if resume and resume["history"] else None
+        return {
+            "watch": self._watch(phase, steps),
+            "check_cancel": self.check,
+            "save": lambda state: self._save(phase, state),
+            "save_every_s": SAVE_SECONDS,
+            "resume": resume,
+        }
+
+    def _watch(self, phase: str, steps: int) -> Callable[[Live], None]:
+        first: list[tuple[int, float]] = []
+
+        def watch(live: Live) -> None:
+            before = self.phases.index(phase) * self.plan.config.epochs
+            done = round(1000 * (before + live.epoch + live.step / steps))
+            first[:] = first or [(done, time.monotonic())]
+            figures = {
+                "phase": phase,
+                "epoch": live.epoch + 1,
+                "loss": round(live.loss, 5),
+                "accuracy": round(live.accuracy, 5),
+                "learning_rate": live.learning_rate,
+                "seconds_left": self._left(done, *first[0]),
+            }
+            message = f"epoch {live.epoch + 1} of {self.plan.config.epochs}"
+            message += f": loss {live.loss:.3f}, accuracy {live.accuracy:.1%}"
+            if self.last_epoch is not None:
+                figures["val_loss"] = round(self.last_epoch.val_loss, 5)
+                figures["val_accuracy"] = round(self.last_epoch.val_accuracy, 5)
+                message += f"; validation {self.last_epoch.val_accuracy:.1%}"
+            if phase == "teacher":
+                message = f"teacher, {message}"
+            with self.stopping():
+                # The job is not over with its last step: testing and registering follow.
+                self.context.progress(done, self.total + 1, message, **figures)
+
+        return watch
+
+    def _left(self, done: int, first_done: int, first_at: float) -> float:
+        if done == first_done:
+            return round(self.estimated_seconds * (1 - done / self.total), 1)
+        each = (time.monotonic() - first_at) / (done - first_done)
+        return round(each * (self.total - done), 1)
+
+    def _save(self, phase: str, state: State) -> None:
+        within = state["step"] > 0
+        if not within:
+            self.last_epoch = Epoch(**state["history"][-1])
+            with self.stopping():
+                # Progress is written seldom; an epoch's figures must not fall between.
+                figures = figures_of(self.last_epoch).model_dump(mode="json")
+                self.context.event("epoch", {"phase": phase, **figures})
+        pause = self.saved_in_s / SAVE_SHARE
+        if within and time.monotonic() - self.saved_at < pause:
+            return
+        start = time.monotonic()
+        tensors, document = pack(
+            {
+                "left": self.phases[self.phases.index(phase) :],
+                "bf16": self.plan.config.bf16,
+                "teacher": self.teacher_weights,
+                "loop": state,
+            }
+        )
+        with self.stopping():
+            self.context.save_checkpoint(
+                {"state.safetensors": tensors, "state.json": document.encode()}
+            )
+        self.saved_at = time.monotonic()
+        self.saved_in_s = self.saved_at - start
+
+
+def _steps(sides: Sides, plan: Plan, *, times: int = 1) -> int:
+    return max(1, times * len(sides.train) // plan.config.batch_size)
+
+
+def figures_of(epoch: Epoch) -> EpochFigures:
+    """Return what users see of an epoch."""
+    return EpochFigures(
+        epoch=epoch.number + 1,
+        train_loss=epoch.train_loss,
+        train_accuracy=epoch.train_accuracy,
+        val_loss=epoch.val_loss,
+        val_accuracy=epoch.val_accuracy,
+        robust_accuracy=epoch.robust_accuracy,
+    )
