@@ -28,9 +28,9 @@ from services.worker.attacks.results import AttackBatch
 from services.worker.attacks.run import run
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.attacks.square import Square
+from services.worker.datasets.labeled import load_class_folders
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model
-from services.worker.datasets.labeled import load_class_folders
 
 IMAGES = (4, 8, 16, 32, 64)
 SIDES = (32, 64, 128, 256)

@@ -36,10 +36,10 @@ from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.attacks.square import Square
+from services.worker.evaluation.metrics import wilson
+from services.worker.evaluation.paired import mcnemar
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model
-from services.worker.evaluation.paired import mcnemar
-from services.worker.evaluation.metrics import wilson
 
 EPS, STEPS, STEP = 8, 10, 2
 L2 = 382.5  # 1.5 in [0, 1]

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from research.measure.classifiers import match
+from research.train.face_examples import hold_out, load_labeled
+from research.train.face_finder import HELD_OUT
+from services.worker.evaluation.metrics import wilson
 from services.worker.faces.crops import Pixels
 from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.faces.mtcnn import Mtcnn
-from research.train.face_examples import hold_out, load_labeled
-from research.train.face_finder import HELD_OUT
-from research.measure.classifiers import match
-from services.worker.evaluation.metrics import wilson
 
 DATA = Path("../shared/data/mask_detection/train")
 NO_POINTS = np.zeros((5, 2), dtype=np.float32)

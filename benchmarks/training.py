@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks._timing import share, take_turns
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.training.config import TrainConfig
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.loop import train
 from services.worker.training.presets import NO_AUGMENTATION
 

@@ -1,1 +1,1 @@
-"""Trains and measures what ships, and reproduces the papers. Imports the product; nothing imports it."""
+"""Trains and measures what ships and reproduces the papers. Nothing of the product imports it."""

@@ -251,9 +251,9 @@ def models_import_recognizer(
 
     Its thresholds are measured on the photos in `--people`; none of them is kept.
     """
+    from services.worker.datasets.identities import aligned_people  # noqa: PLC0415
     from services.worker.faces.detection import FaceDetector  # noqa: PLC0415 - imports torch
     from services.worker.models.intake import ModelRejectedError  # noqa: PLC0415
-    from services.worker.datasets.identities import aligned_people  # noqa: PLC0415
     from services.worker.training.recognizer_import import import_recognizer  # noqa: PLC0415
 
     try:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from services.worker.datasets.labeled import load_class_folders, read_rgb, read_voc
+from services.worker.evaluation.metrics import Rate, Report, report, wilson
 from services.worker.faces.crops import Pixels, crop_faces
 from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.models.registry import LoadedModel, find_models, load_model
-from services.worker.datasets.labeled import load_class_folders, read_rgb, read_voc
 from services.worker.training.loop import predict
-from services.worker.evaluation.metrics import Rate, Report, report, wilson
 
 Corners = tuple[float, float, float, float]
 Find = Callable[[Pixels], list[Face]]

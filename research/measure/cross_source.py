@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from services.worker.models.base import Classifier
-from services.worker.models.registry import BUNDLED
 from research.train.classifiers import (
     BINARY,
     MARGIN,
@@ -25,8 +23,10 @@ from research.train.classifiers import (
     start,
 )
 from services.worker.datasets.labeled import LabeledImages, load_class_folders, load_voc_faces
-from services.worker.training.loop import predict, train
 from services.worker.evaluation.metrics import Report, report
+from services.worker.models.base import Classifier
+from services.worker.models.registry import BUNDLED
+from services.worker.training.loop import predict, train
 
 SOURCE = "mask_classification"
 OTHER = "mask_detection"

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.models.registry import BUNDLED
 from research.train.classifiers import (
     BINARY,
     MARGIN,
@@ -31,8 +30,9 @@ from research.train.classifiers import (
     with_classes,
 )
 from services.worker.datasets.labeled import LabeledImages, join, load_class_folders, load_voc_faces
-from services.worker.training.loop import predict, train
 from services.worker.evaluation.metrics import wilson
+from services.worker.models.registry import BUNDLED
+from services.worker.training.loop import predict, train
 
 SHIFTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -12,12 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.worker.faces.detection import FaceDetector
-from services.worker.models.recognizers import TASK, Recognizer, load_checkpoint, recognizer_of
-from services.worker.models.registry import find_models
-from services.worker.training.embedding import as_images, embed
 from services.worker.datasets.identities import aligned_face, photos_of, read_photo
-from services.worker.evaluation.metrics import Rate
 from services.worker.evaluation.identification import (
     accept_rate,
     leave_one_out,
@@ -29,6 +24,11 @@ from services.worker.evaluation.identification import (
     ranks,
     threshold_at,
 )
+from services.worker.evaluation.metrics import Rate
+from services.worker.faces.detection import FaceDetector
+from services.worker.models.recognizers import TASK, Recognizer, load_checkpoint, recognizer_of
+from services.worker.models.registry import find_models
+from services.worker.training.embedding import as_images, embed
 
 SEED = 13
 

@@ -18,29 +18,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from research.papers.markdown import deliver
+from research.train.classifiers import LICENSE
 from services.worker.attacks.criteria import Targeted, Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
-from services.worker.faces.alignment import FRAME
-from services.worker.faces.detection import FaceDetector
-from services.worker.models.architectures import build
-from services.worker.models.base import Classifier
-from services.worker.models.registry import find_models, load_model, save_model
-from research.train.classifiers import LICENSE
-from services.worker.training.checkpoint import pack, unpack
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.identities import Identities, aligned_people
-from services.worker.training.loop import State, train
-from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.near_duplicates import near_duplicate_groups, picture_hash
-from services.worker.models.predict import predict
-from services.worker.training.presets import PRESETS, bf16_helps
 from services.worker.evaluation.identification import (
     person_similarities,
     probe_sides,
     rank_rate,
     ranks,
 )
+from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.faces.alignment import FRAME
+from services.worker.faces.detection import FaceDetector
+from services.worker.models.architectures import build
+from services.worker.models.base import Classifier
+from services.worker.models.predict import predict
+from services.worker.models.registry import find_models, load_model, save_model
+from services.worker.training.checkpoint import pack, unpack
+from services.worker.training.loop import State, train
+from services.worker.training.presets import PRESETS, bf16_helps
 
 MODEL = "people-resnet18"
 LEAST_PHOTOS, MOST_PHOTOS = 15, 40  # of a person who is learned

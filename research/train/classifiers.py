@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from services.worker.datasets.labeled import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.models.heads import head_of
@@ -27,7 +28,6 @@ from services.worker.models.registry import (
     load_model,
     save_model,
 )
-from services.worker.datasets.labeled import LabeledImages, join, load_class_folders, load_voc_faces
 from services.worker.training.loop import TrainConfig, train
 from services.worker.training.presets import bf16_helps
 from shared.model_card import ModelCard

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from research.train.classifiers import BINARY, RECIPES, Recipe, load_data, with_classes
 from services.worker.attacks.base import Attack
 from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.pgd import PGD
+from services.worker.datasets.labeled import LabeledImages, load_class_folders
 from services.worker.defenses.squeezing import SqueezingDetector
 from services.worker.defenses.thresholds import (
     THRESHOLDS,
@@ -27,14 +29,12 @@ from services.worker.defenses.thresholds import (
     known_threshold,
     write_thresholds,
 )
-from services.worker.models.registry import LoadedModel, find_models, load_model
-from research.train.classifiers import BINARY, RECIPES, Recipe, load_data, with_classes
-from services.worker.datasets.labeled import LabeledImages, load_class_folders
 from services.worker.evaluation.detection import judge_detector
 from services.worker.evaluation.outcomes import adversarial
 from services.worker.evaluation.robustness import attack_images, sample
 from services.worker.evaluation.setting import Setting
 from services.worker.models.predict import as_input
+from services.worker.models.registry import LoadedModel, find_models, load_model
 
 FALSE_POSITIVE_RATE = 0.05
 DATA = (

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
+from services.worker.datasets.labeled import read_rgb, read_voc
 from services.worker.faces.crops import Pixels
 from services.worker.faces.mtcnn import Mtcnn, as_drawn
 from services.worker.faces.network import LARGEST, SMALLEST, STRIDE, centers
-from services.worker.datasets.labeled import read_rgb, read_voc
 
 Boxes = NDArray[np.float32]
 SIDE = 160

@@ -17,10 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-from services.worker.faces.detection import FaceDetector
-from services.worker.faces.finder import FINDER, LONGEST_SIDE
-from services.worker.faces.network import FaceNetwork
-from services.worker.models.registry import BUNDLED, write_weights
+from research.measure.classifiers import match
 from research.train.face_examples import (
     FacePhoto,
     example,
@@ -29,9 +26,12 @@ from research.train.face_examples import (
     load_portraits,
     targets,
 )
-from research.measure.classifiers import match
-from services.worker.training.loop import one_cycle
 from services.worker.evaluation.metrics import wilson
+from services.worker.faces.detection import FaceDetector
+from services.worker.faces.finder import FINDER, LONGEST_SIDE
+from services.worker.faces.network import FaceNetwork
+from services.worker.models.registry import BUNDLED, write_weights
+from services.worker.training.loop import one_cycle
 
 HELD_OUT = 0.15
 PORTRAITS = 60

@@ -19,6 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from research.train.masked_photos import (
+    MaskedPhotos,
+    bare_faces,
+    moved,
+    read_masked,
+    recolored,
+)
+from services.worker.evaluation.bootstrap import Interval, bootstrap
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.cnn_projector import (
     LEAST_SHARE,
@@ -31,17 +40,8 @@ from services.worker.masks.cnn_projector import (
     model_id,
     predicted_alpha,
 )
-from research.train.masked_photos import (
-    MaskedPhotos,
-    bare_faces,
-    moved,
-    read_masked,
-    recolored,
-)
 from services.worker.models.registry import BUNDLED, write_weights
-from services.worker.evaluation.bootstrap import Interval, bootstrap
 from services.worker.training.loop import one_cycle
-from services.worker.evaluation.metrics import Rate, wilson
 
 EXAMPLES = 100  # as in paper 004
 LICENSE = "research and evaluation only; see LICENSE-WEIGHTS.md"

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from services.worker.datasets.identities import photos_of, read_photo
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.cnn_projector import SIDE, put_through
 from services.worker.masks.wearers import aligned_wearer
-from services.worker.datasets.identities import photos_of, read_photo
 
 MASK = 2  # its number in the label maps
 

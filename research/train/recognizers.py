@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from research.train.classifiers import LICENSE
+from services.worker.datasets.identities import Identities, aligned_people
 from services.worker.faces.detection import FaceDetector
 from services.worker.models.recognizers import (
     TASK,
@@ -25,7 +27,6 @@ from services.worker.models.recognizers import (
     load_checkpoint,
 )
 from services.worker.models.registry import BUNDLED, write_weights
-from research.train.classifiers import LICENSE
 from services.worker.training.embedding import (
     EmbeddingConfig,
     as_images,
@@ -33,7 +34,6 @@ from services.worker.training.embedding import (
     imitate,
     learn_people,
 )
-from services.worker.datasets.identities import Identities, aligned_people
 from services.worker.training.presets import bf16_helps
 from services.worker.training.recognizer_import import measure
 

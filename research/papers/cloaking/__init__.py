@@ -1,1 +1,4 @@
-"""Face encryption (paper 003): ``python -m research.papers.cloaking`` writes ``docs/results/encrypt.md``."""
+"""Face encryption (paper 003).
+
+``python -m research.papers.cloaking`` writes ``docs/results/encrypt.md``.
+"""

@@ -8,8 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from research.papers.cloaking.portraits import VARIANTS, Changed, Portrait
-from services.worker.models.recognizers import Recognizer
-from services.worker.evaluation.metrics import Rate
 from services.worker.evaluation.identification import (
     accept_rate,
     pair_scores,
@@ -18,6 +16,8 @@ from services.worker.evaluation.identification import (
     ranks,
     threshold_at,
 )
+from services.worker.evaluation.metrics import Rate
+from services.worker.models.recognizers import Recognizer
 
 SURROGATE, JUDGE = "face-student-112", "face-residual-112"
 EXCHANGED = "high"  # the preset whose photos are put into the gallery, too

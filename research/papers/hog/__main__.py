@@ -17,6 +17,8 @@ import numpy as np
 
 from research.papers.hog.page import Decoy, Personal, Run, Seen, page
 from research.papers.markdown import deliver
+from services.worker.datasets.identities import photos_of, read_photo
+from services.worker.evaluation.metrics import wilson
 from services.worker.masks.hog.annealing import HOT, anneal
 from services.worker.masks.hog.baseline import COLORS, best_tiling, own_face, plain_masks
 from services.worker.masks.hog.detector import Picture
@@ -25,8 +27,6 @@ from services.worker.masks.hog.objectives import Decoys, Hide, Rating
 from services.worker.masks.hog.pattern import Pattern
 from services.worker.masks.hog.problem import Problem
 from services.worker.masks.hog.sprites import Sprites
-from services.worker.datasets.identities import photos_of, read_photo
-from services.worker.evaluation.metrics import wilson
 
 SIZES = (100, 140, 200)
 SEED = 3

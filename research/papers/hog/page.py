@@ -9,9 +9,9 @@ import numpy as np
 from scipy import stats
 
 from research.papers.markdown import table
+from services.worker.evaluation.metrics import Rate
 from services.worker.masks.hog.baseline import PUBLISHED_FACES, PUBLISHED_TILING, Tiling
 from services.worker.masks.hog.detector import Picture
-from services.worker.evaluation.metrics import Rate
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,4 @@
-"""Adversarial masks (paper 004): ``python -m research.papers.masks`` writes ``docs/results/masks.md``."""
+"""Adversarial masks (paper 004).
+
+``python -m research.papers.masks`` writes ``docs/results/masks.md``.
+"""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from research.papers.cloaking.figures import JUDGE, SURROGATE
+from research.papers.markdown import deliver
 from research.papers.masks.page import Line, page
 from research.papers.masks.runs import DESIGNS, SEED, Plan, Shop, at_least, read_wearers
-from research.papers.markdown import deliver
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.designs import Designs
 from services.worker.masks.evaluation import MaskJudge, Recognized, random_pattern

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from research.papers.cloaking.figures import JUDGE, SURROGATE
 from research.papers.markdown import table
-from services.worker.masks.evaluation import Recognized
-from services.worker.masks.training import MaskConfig
 from services.worker.evaluation.bootstrap import Interval
 from services.worker.evaluation.metrics import Rate
+from services.worker.masks.evaluation import Recognized
+from services.worker.masks.training import MaskConfig
 
 # Paper 004's table: accuracy on generated masks (training and test people), on other masks
 # (MaskedFace-Net) and on bare faces (FFHQ), in per cent. Its 0 % of the test came from label

@@ -1,4 +1,4 @@
-"""Trains the generators of ``research.papers.masks.__main__``, side by side, and keeps what they draw."""
+"""Trains the generators of ``research.papers.masks``, side by side, and keeps what they draw."""
 
 import hashlib
 import multiprocessing
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from research.papers.masks.page import Named
+from services.worker.datasets.identities import middle_face, photos_of, read_photo
+from services.worker.evaluation.metrics import wilson
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.designs import Designs, draw
 from services.worker.masks.evaluation import named_right
@@ -22,8 +24,6 @@ from services.worker.masks.training import TEMPLATES, MaskConfig, MaskRun, train
 from services.worker.masks.wearers import Wearers, aligned_wearer, gather
 from services.worker.models.recognizers import Recognizer, recognizer_of
 from services.worker.models.registry import find_models
-from services.worker.datasets.identities import middle_face, photos_of, read_photo
-from services.worker.evaluation.metrics import wilson
 
 SEED = 3
 DESIGNS = 8

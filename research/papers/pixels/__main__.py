@@ -1,4 +1,6 @@
-"""``python -m research.papers.pixels``: runs the papers' tables and writes ``docs/results/pixels.md``.
+"""``python -m research.papers.pixels``: runs the papers' tables.
+
+Writes ``docs/results/pixels.md``.
 
 Everything done is kept under ``reproduction/`` (weights, attacked pictures), so that a run that is
 stopped goes on where it was. The numbers of the lines that take hours, without the pictures, are
@@ -9,11 +11,11 @@ import argparse
 from pathlib import Path
 
 from research.papers.pixels.clean_cost import PAPER, clean_cost
-from research.papers.pixels.stored_rows import Kept
-from research.papers.pixels.rows import all_lines
 from research.papers.pixels.page import Found, page
 from research.papers.pixels.protected import protections
+from research.papers.pixels.rows import all_lines
 from research.papers.pixels.run import Workshop, keep_rows, load_row, run_lines
+from research.papers.pixels.stored_rows import Kept
 
 GROUPS = ("table1", "table2", "figures")
 
@@ -26,7 +28,9 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, default=Path("research") / "rows", help="numbers of earlier runs"
     )
-    parser.add_argument("--out", type=Path, help="default: docs/results/pixels.md; with --quick no file")
+    parser.add_argument(
+        "--out", type=Path, help="default: docs/results/pixels.md; --quick: no file"
+    )
     parser.add_argument(
         "--only", nargs="*", default=[], help=f"{', '.join(GROUPS)}, or the start of lines' ids"
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from research.papers.pixels.rows import CNN, RESNET_ID
 from research.papers.pixels.run import SEED, Workshop, carver
 from research.papers.pixels.weights import NotTrainedError
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.paired import McNemar, mcnemar
 from services.worker.evaluation.robustness import right
 from services.worker.evaluation.setting import Setting
-from services.worker.evaluation.metrics import Rate, wilson
 
 PAPER = {CNN: ("84.6 %", "73.6 %"), RESNET_ID: ("89.8 %", "87.6 %")}
 

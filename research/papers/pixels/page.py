@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from research.papers.pixels.clean_cost import PAPER, CleanCost
-from research.papers.pixels.rows import PIXELS, Line
 from research.papers.pixels.protected import Protection
+from research.papers.pixels.rows import PIXELS, Line
+from services.worker.evaluation.metrics import Rate
 from services.worker.evaluation.paired import McNemar
 from services.worker.evaluation.robustness import Row, compare, find_faults
-from services.worker.evaluation.metrics import Rate
 
 COMMAND = "python -m research.papers.pixels --data ../shared/data"
 ALPHA = 0.05

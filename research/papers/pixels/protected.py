@@ -6,14 +6,14 @@ from pathlib import Path
 from research.papers.pixels.clean_cost import PAPER
 from research.papers.pixels.run import ENERGY, SEED, Workshop, carver
 from research.papers.pixels.weights import NotTrainedError
-from services.worker.defenses.carving import SeamCarving
-from services.worker.defenses.seam_carving import protect
 from research.train.classifiers import BINARY, MARGIN
 from services.worker.datasets.labeled import load_voc_faces
+from services.worker.defenses.carving import SeamCarving
+from services.worker.defenses.seam_carving import protect
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.paired import McNemar, mcnemar
 from services.worker.evaluation.robustness import right
 from services.worker.evaluation.setting import Setting
-from services.worker.evaluation.metrics import Rate, wilson
 
 FACES = Path("mask_detection") / "test"
 

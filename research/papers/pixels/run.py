@@ -13,17 +13,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from research.papers.pixels.stored_rows import Chunk, Kept
 from research.papers.pixels.rows import Line
+from research.papers.pixels.stored_rows import Chunk, Kept
 from research.papers.pixels.weights import NotTrainedError, model
-from services.worker.defenses.carving import SeamCarving
-from services.worker.defenses.seam_carving import Energy
-from services.worker.models.registry import LoadedModel
 from research.train.classifiers import BINARY
 from services.worker.datasets.labeled import LabeledImages, load_class_folders
+from services.worker.defenses.carving import SeamCarving
+from services.worker.defenses.seam_carving import Energy
 from services.worker.evaluation.outcomes import join, pack_batch, unpack_batch
 from services.worker.evaluation.robustness import Row, attack_images, right
 from services.worker.evaluation.setting import Setting
+from services.worker.models.registry import LoadedModel
 
 CHUNK = 10
 SEED = 0

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from services.worker.models.registry import LoadedModel, find_models, load_model, save_model
 from research.train.classifiers import (
     BINARY,
     LICENSE,
@@ -17,6 +16,7 @@ from research.train.classifiers import (
     load_data,
     start,
 )
+from services.worker.models.registry import LoadedModel, find_models, load_model, save_model
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import State, train

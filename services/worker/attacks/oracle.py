@@ -7,11 +7,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from services.worker.models.base import Classifier
 from services.worker.models.optimized.fold_batch_norm import fold_batch_norm
+from services.worker.models.optimized.frozen import with_bf16_weights
 from services.worker.models.optimized.small_maps import small_maps_as_products
 from services.worker.models.optimized.squeeze_excitation import with_lean_squeezes
-from services.worker.models.base import Classifier
-from services.worker.models.optimized.frozen import with_bf16_weights
 
 # Pixels a forward pass: more no longer helps, and a cancel would wait longer.
 PIXELS_CPU = 2**16

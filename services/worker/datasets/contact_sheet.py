@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from services.worker.faces.crops import Pixels
 from services.worker.datasets.packs import PackedDataset
+from services.worker.faces.crops import Pixels
 from shared.dataset_card import DatasetItem
 
 TILE = 112

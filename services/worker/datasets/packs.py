@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.faces.crops import Pixels, crop_face, resize
 from services.worker.datasets.labeled import LabeledImages, read_voc
+from services.worker.faces.crops import Pixels, crop_face, resize
 from shared.dataset_card import CARD_FILE, DatasetCard, DatasetItem, LabeledBox, Layout, Split
 from shared.images import ImageLimits, decode_rgb, sanitize
 

@@ -20,10 +20,10 @@ from services.worker.attacks.run import run
 from services.worker.attacks.sanity import Side, check_together
 from services.worker.defenses.base import derive
 from services.worker.defenses.smoothing import RandomizedSmoothing
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.outcomes import adversarial
 from services.worker.evaluation.paired import McNemar, mcnemar
 from services.worker.evaluation.setting import ATTACKING, Setting
-from services.worker.evaluation.metrics import Rate, wilson
 
 Progress = Callable[[int, int, str], None]
 

@@ -12,9 +12,9 @@ from matplotlib.patches import Patch
 from sklearn.metrics import roc_curve
 
 from services.worker.evaluation.detection import Scores
+from services.worker.evaluation.metrics import Rate
 from services.worker.evaluation.pictures import png
 from services.worker.evaluation.robustness import Certified, Comparison, Draws, Row
-from services.worker.evaluation.metrics import Rate
 
 Json = dict[str, Any]
 RADII = (0.0, 0.5, 1.0, 1.5, 2.0)  # of the smoothing's sigma

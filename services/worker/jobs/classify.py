@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from services.worker.faces.crops import Pixels
-from services.worker.jobs.kit.pictures import MAX_SIDE, Mark, draw_marks
 from services.worker.jobs.kit.faces import Corners, Located, as_box, cut, given, search
-from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.jobs.kit.models import mask_model
+from services.worker.jobs.kit.pictures import MAX_SIDE, Mark, draw_marks
+from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
 from shared.images import ImageRejectedError

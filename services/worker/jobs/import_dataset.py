@@ -2,12 +2,12 @@
 
 import time
 
-from services.worker.jobs.kit.provenance import device_name, versions
-from services.worker.runtime.context import JobContext
 from services.worker.datasets.archives import ArchiveLimits, ArchiveRejectedError
 from services.worker.datasets.contact_sheet import contact_sheet
 from services.worker.datasets.importing import Intake, Layout, take_in
 from services.worker.datasets.packs import PackedDataset, write_pack
+from services.worker.jobs.kit.provenance import device_name, versions
+from services.worker.runtime.context import JobContext
 from shared.dataset_card import DatasetCard
 from shared.db.queries import new_id
 from shared.images import ImageLimits

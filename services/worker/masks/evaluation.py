@@ -8,12 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from services.worker.masks.designs import Designs
-from services.worker.masks.outlines import Shape
-from services.worker.masks.wearers import Wearers, gallery
-from services.worker.models.recognizers import Recognizer
 from services.worker.evaluation.bootstrap import Interval, bootstrap
-from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.identification import (
     Sides,
     accept_rate,
@@ -24,6 +19,11 @@ from services.worker.evaluation.identification import (
     ranks,
     threshold_at,
 )
+from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.masks.designs import Designs
+from services.worker.masks.outlines import Shape
+from services.worker.masks.wearers import Wearers, gallery
+from services.worker.models.recognizers import Recognizer
 
 AT_ONCE = 48
 FALSE_ACCEPTS = 0.01

@@ -8,10 +8,10 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
+from services.worker.runtime.claim import Held, JobStopped
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.finish import Ending, Outcome
 from services.worker.runtime.heartbeat import Heart
-from services.worker.runtime.claim import Held, JobStopped
 from shared.db import OUTAGES, first_line
 from shared.db.tables import Job
 from shared.doorbell import Doorbell

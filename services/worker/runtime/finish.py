@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack, Held, LeaseLost
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.heartbeat import deadline_problem
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack, Held, LeaseLost
 from shared.db import OUTAGES, first_line
 from shared.doorbell import Doorbell
 from shared.images import ImageRejectedError

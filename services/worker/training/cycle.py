@@ -13,15 +13,15 @@ from torch import Tensor
 
 from services.worker.attacks.base import Attack
 from services.worker.attacks.results import AttackBatch
-from services.worker.defenses.base import derive
-from services.worker.models.base import Classifier
-from services.worker.training.config import TrainConfig
 from services.worker.datasets.labeled import LabeledImages
+from services.worker.defenses.base import derive
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.outcomes import adversarial
 from services.worker.evaluation.robustness import Progress, attack_images, sample
 from services.worker.evaluation.setting import Setting
+from services.worker.models.base import Classifier
+from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
-from services.worker.evaluation.metrics import Rate, wilson
 
 RETRAIN = TrainConfig(epochs=3, max_lr=3e-4, batch_size=64)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from services.worker.models.base import Classifier
-from services.worker.training.config import TrainConfig
 from services.worker.datasets.labeled import LabeledImages
+from services.worker.models.base import Classifier
+from services.worker.models.predict import predict
+from services.worker.training.config import TrainConfig
 from services.worker.training.distill import Teacher
 from services.worker.training.history import Live
 from services.worker.training.loop import ROBUST_VALIDATION, train
-from services.worker.models.predict import predict
 from services.worker.training.robust import Perturb
 
 STEPS = 3  # the first one warms up

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
+from services.worker.models.predict import accuracy, as_input, channels_last, predict
 from services.worker.training.augment import augment
 from services.worker.training.balance import class_weights, order
 from services.worker.training.config import TrainConfig
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.distill import Teacher
 from services.worker.training.history import Epoch, Live, Trained, TrainingCancelledError
 from services.worker.training.optimize import (
@@ -26,7 +27,6 @@ from services.worker.training.optimize import (
     one_cycle,
     set_rate,
 )
-from services.worker.models.predict import accuracy, as_input, channels_last, predict
 from services.worker.training.robust import Perturb
 
 __all__ = [

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
+from services.worker.datasets.identities import Identities
+from services.worker.evaluation.identification import leave_one_out, rank_rate, threshold_at
 from services.worker.models.intake import ModelRejectedError
 from services.worker.models.operator_import import tensors_of
 from services.worker.models.recognizers import TASK, Recognizer, build_recognizer, frozen
 from services.worker.models.registry import write_weights
 from services.worker.training.embedding import as_images, embed
-from services.worker.datasets.identities import Identities
-from services.worker.evaluation.identification import leave_one_out, rank_rate, threshold_at
 from shared.model_card import ModelCard
 
 FALSE_ACCEPTS = (0.01, 0.001)

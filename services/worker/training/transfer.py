@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
 from services.worker.models.heads import Head, headless
+from services.worker.models.predict import as_input, channels_last
 from services.worker.training.config import TrainConfig
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.history import Trained
 from services.worker.training.loop import train
-from services.worker.models.predict import as_input, channels_last
 
 Cancel = Callable[[], None]
 SeenSoFar = Callable[[int, int], None]

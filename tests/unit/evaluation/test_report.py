@@ -15,10 +15,10 @@ from sklearn.metrics import (
 
 from services.worker.evaluation.areas import average_precision, roc_area
 from services.worker.evaluation.bootstrap import bootstrap
+from services.worker.evaluation.metrics import calibration_error
 from services.worker.evaluation.paired import mcnemar
 from services.worker.evaluation.pictures import reliability
 from services.worker.evaluation.report import full_report
-from services.worker.evaluation.metrics import calibration_error
 
 NAMES = ("a", "b", "c")
 

@@ -17,7 +17,6 @@ from services.worker.defenses.base import Chain, Defense
 from services.worker.defenses.filters import MedianFilter
 from services.worker.defenses.noise import Noise
 from services.worker.defenses.smoothing import RandomizedSmoothing
-from services.worker.models.base import Classifier
 from services.worker.evaluation.outcomes import adversarial
 from services.worker.evaluation.robustness import (
     Certified,
@@ -29,6 +28,7 @@ from services.worker.evaluation.robustness import (
 )
 from services.worker.evaluation.setting import Setting
 from services.worker.evaluation.table import as_csv, document
+from services.worker.models.base import Classifier
 
 SIDE = 8
 BLACK = np.zeros((1, 1, 3), dtype=np.uint8)

@@ -11,8 +11,8 @@ from services.worker.defenses.base import Chain
 from services.worker.defenses.filters import BitDepth, MedianFilter
 from services.worker.defenses.noise import Noise
 from services.worker.defenses.smoothing import RandomizedSmoothing
-from services.worker.models.base import Classifier
 from services.worker.evaluation.setting import NO_LABEL, Setting
+from services.worker.models.base import Classifier
 
 SIDE = 8
 SIGMA = 0.25

@@ -11,12 +11,12 @@ from PIL import Image
 
 from services.demo.photos import group, masked_portrait, portrait
 from services.worker.attacks.catalog import ATTACKS
+from services.worker.datasets.packs import PackedDataset, pack_folder
 from services.worker.faces.crops import square_around
 from services.worker.jobs.attack import job as attack
 from services.worker.jobs.evaluate.plan import plan_rows
 from services.worker.jobs.kit.attacks import build_attack
 from services.worker.jobs.kit.models import mask_model
-from services.worker.datasets.packs import PackedDataset, pack_folder
 from shared.problems import Problem
 from shared.results.attack import AttackResult
 from shared.specs import SPECS

@@ -16,6 +16,8 @@ from services.worker.faces.crops import square_around
 from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.jobs.attack import job as attack
+from services.worker.jobs.attack.delivery import deliver_photo
+from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.attack.photo_search import (
     PhotoAttack,
     PhotoSearch,
@@ -23,8 +25,6 @@ from services.worker.jobs.attack.photo_search import (
     judge,
     search_photo,
 )
-from services.worker.jobs.attack.delivery import deliver_photo
-from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.kit.faces import Corners, Located
 from services.worker.jobs.kit.models import mask_model
 from shared.problems import Problem

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
 from services.worker.defenses.thresholds import KnownThreshold
-from services.worker.jobs.evaluate import job
-from services.worker.jobs.evaluate import detector
+from services.worker.jobs.evaluate import detector, job
 from services.worker.jobs.evaluate import rounds as evaluate_rounds
 from services.worker.jobs.evaluate import rows as evaluate_rows
 from services.worker.jobs.evaluate import state as evaluate_work
@@ -24,7 +24,6 @@ from services.worker.models.registry import pack_weights
 from services.worker.runtime.claim import Cancelled
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
-from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
 from shared.problems import Problem
 from shared.results.evaluate import EvaluateResult
 from shared.specs.evaluate import EvaluateSpec

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from services.worker.jobs.generate_mask import job
-from services.worker.jobs.generate_mask import verify as generate_mask_judging
-from services.worker.jobs.generate_mask import live as generate_mask_live
-from services.worker.jobs.generate_mask import inputs as generate_mask_people
 from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
+from services.worker.jobs.generate_mask import inputs as generate_mask_people
+from services.worker.jobs.generate_mask import job
+from services.worker.jobs.generate_mask import live as generate_mask_live
+from services.worker.jobs.generate_mask import verify as generate_mask_judging
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec

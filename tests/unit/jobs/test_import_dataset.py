@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from services.worker.jobs import import_dataset
 from services.worker.datasets.packs import PackedDataset
+from services.worker.jobs import import_dataset
 from shared.problems import Problem
 from shared.specs.import_dataset import ImportDatasetSpec
 

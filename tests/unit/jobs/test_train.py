@@ -13,14 +13,14 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load
 
-from services.worker.jobs.train import job
-from services.worker.jobs.train import checkpoint as train_course
-from services.worker.jobs.train.plan import make_plan
+from services.worker.datasets.packs import pack_folder
 from services.worker.jobs.kit.models import mask_model
+from services.worker.jobs.train import checkpoint as train_course
+from services.worker.jobs.train import job
+from services.worker.jobs.train.plan import make_plan
 from services.worker.models.architectures import ARCHITECTURES
 from services.worker.models.registry import find_models
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded, LeaseLost
-from services.worker.datasets.packs import pack_folder
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results.train import TrainResult

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from research.train.mask_alpha import AlphaConfig, fresh, seen_on, train_alpha
+from research.train.masked_photos import MaskedPhotos, moved, read_masked, recolored
 from services.worker.faces.alignment import FRAME_POINTS
 from services.worker.masks.cnn_projector import (
     NETWORKS,
@@ -23,9 +25,7 @@ from services.worker.masks.cnn_projector import (
     put_through,
 )
 from services.worker.masks.evaluation import MaskJudge
-from research.train.masked_photos import MaskedPhotos, moved, read_masked, recolored
 from services.worker.masks.projector import random_wearing
-from research.train.mask_alpha import AlphaConfig, fresh, seen_on, train_alpha
 from services.worker.masks.training import MaskConfig, train_masks
 from services.worker.masks.wearers import Wearers, gallery, gather, seen_masks
 from services.worker.models.recognizers import Recognizer

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save
 
+from research.train.recognizers import blends
+from services.worker.datasets.identities import Identities, aligned_people
+from services.worker.evaluation.identification import leave_one_out, rank_rate
 from services.worker.faces.alignment import FRAME, FRAME_POINTS
 from services.worker.faces.face import Face
 from services.worker.models.intake import ModelRejectedError
 from services.worker.models.recognizers import build_recognizer, frozen, recognizer_of
-from research.train.recognizers import blends
 from services.worker.training.embedding import (
     EmbeddingConfig,
     as_images,
@@ -22,8 +24,6 @@ from services.worker.training.embedding import (
     imitate,
     learn_people,
 )
-from services.worker.datasets.identities import Identities, aligned_people
-from services.worker.evaluation.identification import leave_one_out, rank_rate
 from services.worker.training.recognizer_import import import_recognizer, measure
 
 CONFIG = EmbeddingConfig(epochs=6, batch_size=16, max_lr=3e-3, seed=1)

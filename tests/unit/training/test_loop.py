@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.training.augment import Augmentation
 from services.worker.training.balance import class_weights
 from services.worker.training.checkpoint import pack, unpack
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.history import Live
 from services.worker.training.loop import (
     TrainConfig,

@@ -9,9 +9,9 @@ from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run as attack
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
 from services.worker.training.augment import Augmentation
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.distill import Teacher
 from services.worker.training.loop import TrainConfig, predict, train
 from services.worker.training.robust import Adversarial, FewPixels, Perturb

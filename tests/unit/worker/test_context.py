@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.worker.runtime.context import JobContext
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded, Held, LeaseLost
+from services.worker.runtime.context import JobContext
 from shared.dataset_card import DatasetCard
 from shared.db.queries import new_id
 from shared.model_card import ModelCard

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
 from services.worker.runtime import context as context_module
-from services.worker.runtime.context import JobContext
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack
+from services.worker.runtime.context import JobContext
 from shared.db.queries import job_prefix
 from shared.images import ImageRejectedError, decode_rgb
 from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError

@@ -5,8 +5,8 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.worker.runtime.heartbeat import EXIT_STUCK
 from services.worker.runtime.claim import Held
+from services.worker.runtime.heartbeat import EXIT_STUCK
 from tests.claiming import claim
 from tests.unit.worker.conftest import TENANT, Bench
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from services.worker.attacks.results import AttackBatch
 from services.worker.attacks.results import AttackResult as FaceOutcome
+from services.worker.evaluation.outcomes import pack_batch, unpack_batch
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.attack.delivery import Delivered
 from services.worker.jobs.attack.pictures import SHOWN_FACES
 from services.worker.jobs.attack.search import Search, joined
 from services.worker.runtime.context import JobContext
-from services.worker.evaluation.outcomes import pack_batch, unpack_batch
 from shared.results.attack import AttackedImage
 
 _TENSORS, _VALUES = "attacked.safetensors", "attacked.json"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from services.worker.attacks.results import AttackResult as FaceOutcome
 from services.worker.faces.crops import Pixels
+from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.attack.photo_search import (
     PhotoAttack,
     PhotoSearch,
@@ -18,7 +19,6 @@ from services.worker.jobs.attack.photo_search import (
     assemble,
     judge,
 )
-from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.attack.search import criterion_of, logits_of
 from services.worker.jobs.kit.faces import as_box
 from services.worker.models.registry import LoadedModel

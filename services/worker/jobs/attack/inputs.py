@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from services.worker.datasets.packs import SMALLEST_FACE, PackedDataset
 from services.worker.faces.crops import Pixels, crop_faces, resize
 from services.worker.jobs.kit.faces import Corners, Located, locate
 from services.worker.jobs.kit.mask_images import Mask, read_mask
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
-from services.worker.datasets.packs import SMALLEST_FACE, PackedDataset
 from shared.dataset_card import DatasetItem, LabeledBox
 from shared.problems import Problem
 from shared.specs.attack import AttackSpec

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 
 from services.worker.jobs.attack import summary as totals
-from services.worker.jobs.attack.photo_search import PhotoAttack, search_photo
+from services.worker.jobs.attack.checkpoint import Done, Ledger
 from services.worker.jobs.attack.delivery import (
     Delivered,
     deliver_crops,
     deliver_photo,
     untouched,
 )
-from services.worker.jobs.attack.checkpoint import Done, Ledger
 from services.worker.jobs.attack.inputs import Photo, Photos, label_number
+from services.worker.jobs.attack.photo_search import PhotoAttack, search_photo
 from services.worker.jobs.attack.region import region_of
 from services.worker.jobs.attack.search import (
     Search,
@@ -25,8 +25,8 @@ from services.worker.jobs.attack.search import (
     search,
 )
 from services.worker.jobs.kit.attacks import build_attack
-from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.jobs.kit.models import face_detector, mask_model
+from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.runtime.context import JobContext
 from shared.results import Timing
 from shared.results.attack import AttackResult

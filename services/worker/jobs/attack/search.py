@@ -16,8 +16,8 @@ from services.worker.attacks.results import AttackBatch
 from services.worker.attacks.run import Progress, run
 from services.worker.attacks.sanity import ITERATED
 from services.worker.attacks.sparse_rs import SparseRS
-from services.worker.models.base import Classifier
 from services.worker.evaluation.outcomes import join
+from services.worker.models.base import Classifier
 from shared.problems import Problem
 
 FACES_AT_ONCE = 64

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from services.worker.attacks.results import AttackResult as FaceOutcome
 from services.worker.attacks.sanity import Side, check_together
-from services.worker.jobs.attack.pictures import draw_curve, panels
+from services.worker.evaluation.metrics import wilson
 from services.worker.jobs.attack.checkpoint import Done
 from services.worker.jobs.attack.inputs import Photos
+from services.worker.jobs.attack.pictures import draw_curve, panels
 from services.worker.jobs.kit.pictures import draw_rows
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
-from services.worker.evaluation.metrics import wilson
 from shared.results.attack import Norms, Spread, SuccessRate
 from shared.results.evaluate import Rate
 

@@ -23,11 +23,11 @@ from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.defenses.squeezing import SqueezingDetector
 from services.worker.defenses.thresholds import KnownThreshold, known_threshold
 from services.worker.faces.crops import Pixels
-from services.worker.jobs.kit.pictures import Panel, draw_rows
 from services.worker.jobs.kit.faces import Corners, Located, as_box, cut, locate
 from services.worker.jobs.kit.mask_images import Mask, read_mask
-from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.jobs.kit.models import mask_model
+from services.worker.jobs.kit.pictures import Panel, draw_rows
+from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.models.base import Classifier
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext

@@ -16,9 +16,9 @@ from services.worker.faces.face import Corners, Face
 from services.worker.jobs.encrypt.delivery import Chosen, deliver, untouched
 from services.worker.jobs.encrypt.plan import Setting, frame_of, opened, prepare
 from services.worker.jobs.encrypt.verify import job_verdict
+from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import Roles, held_out
-from services.worker.jobs.kit.models import face_detector
 from services.worker.runtime.context import JobContext
 from shared.problems import Problem
 from shared.results import ModelUsed, Timing

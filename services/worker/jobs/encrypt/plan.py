@@ -11,13 +11,13 @@ from services.worker.faces.cloaking.config import PRESETS, CloakConfig
 from services.worker.faces.cloaking.optimize import synthetic_identity
 from services.worker.faces.cloaking.photo_file import PhotoFile, open_photo
 from services.worker.faces.crops import Pixels
+from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.recognizers import (
     LoadedRecognizer,
     Roles,
     choose_recognizers,
     embeddings_of,
 )
-from services.worker.jobs.kit.models import face_detector
 from services.worker.runtime.context import JobContext
 from shared.problems import Problem
 from shared.specs.encrypt import EncryptSpec, PhotosTarget, SyntheticTarget

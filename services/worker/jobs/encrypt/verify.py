@@ -19,8 +19,8 @@ from services.worker.faces.cloaking.verify import (
 )
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners
-from services.worker.jobs.kit.recognizers import LoadedRecognizer, embeddings_of, held_out
 from services.worker.jobs.kit.models import face_detector
+from services.worker.jobs.kit.recognizers import LoadedRecognizer, embeddings_of, held_out
 from services.worker.runtime.context import JobContext
 from shared.results.encrypt import Identified, Similarity, Verdict
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.defenses.squeezing import SqueezingDetector
 from services.worker.defenses.thresholds import known_threshold
-from services.worker.jobs.evaluate.state import as_figure, as_rate
-from services.worker.models.registry import LoadedModel
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.evaluation.detection import Detected, Scores, judge_detector
 from services.worker.evaluation.robustness import Row
 from services.worker.evaluation.table import draw_detection
+from services.worker.jobs.evaluate.state import as_figure, as_rate
 from services.worker.models.predict import as_input
+from services.worker.models.registry import LoadedModel
 from shared.results.evaluate import DetectorRow
 from shared.specs.evaluate import EvaluateSpec
 

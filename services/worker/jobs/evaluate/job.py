@@ -2,6 +2,10 @@
 
 import time
 
+from services.worker.datasets.packs import PackedDataset
+from services.worker.evaluation.pictures import draw_errors, draw_report
+from services.worker.evaluation.report import full_report
+from services.worker.evaluation.robustness import find_faults
 from services.worker.jobs.evaluate import detector
 from services.worker.jobs.evaluate.checkpoint import Ledger
 from services.worker.jobs.evaluate.plan import (
@@ -16,14 +20,10 @@ from services.worker.jobs.evaluate.rounds import make_rounds
 from services.worker.jobs.evaluate.rows import judge_detector, make_rows, make_table, uncalibrated
 from services.worker.jobs.evaluate.state import Work, as_figure, as_rate
 from services.worker.jobs.kit.provenance import device_name, model_used, versions
+from services.worker.models.predict import predict
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
 from services.worker.training import cycle
-from services.worker.evaluation.pictures import draw_errors, draw_report
-from services.worker.evaluation.report import full_report
-from services.worker.evaluation.robustness import find_faults
-from services.worker.datasets.packs import PackedDataset
-from services.worker.models.predict import predict
 from shared.results import Timing
 from shared.results.evaluate import EvaluateResult, ModelReport
 from shared.specs.evaluate import EvaluateSpec

@@ -8,15 +8,15 @@ import torch
 from pydantic import BaseModel
 
 from services.worker.attacks.base import Attack
+from services.worker.datasets.labeled import LabeledImages
+from services.worker.datasets.packs import PackedDataset
 from services.worker.defenses.registry import build_chain
+from services.worker.evaluation.setting import AnySize, Setting
 from services.worker.faces.crops import resize
+from services.worker.jobs.kit.attacks import build_attack
 from services.worker.jobs.kit.models import mask_model
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
-from services.worker.datasets.labeled import LabeledImages
-from services.worker.evaluation.setting import AnySize, Setting
-from services.worker.datasets.packs import PackedDataset
-from services.worker.jobs.kit.attacks import build_attack
 from shared.problems import Problem
 from shared.specs.attack import AttackChoice
 from shared.specs.data import DataSample

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.worker.jobs.kit.attacks import build_attack
-from services.worker.jobs.evaluate.state import Work, as_rate
-from services.worker.models.registry import LoadedModel
 from services.worker.datasets.labeled import LabeledImages
-from services.worker.training import cycle
-from services.worker.evaluation.table import draw_rounds
 from services.worker.evaluation.metrics import wilson
+from services.worker.evaluation.table import draw_rounds
+from services.worker.jobs.evaluate.state import Work, as_rate
+from services.worker.jobs.kit.attacks import build_attack
+from services.worker.models.registry import LoadedModel
+from services.worker.training import cycle
 from shared.results.evaluate import Round
 
 

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from services.worker.attacks.results import AttackBatch
-from services.worker.jobs.evaluate import detector
-from services.worker.jobs.evaluate.plan import RowPlan
-from services.worker.jobs.evaluate.state import Work
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.evaluation.outcomes import adversarial, join, pack_batch, unpack_batch
 from services.worker.evaluation.robustness import (
@@ -25,6 +22,9 @@ from services.worker.evaluation.robustness import (
 )
 from services.worker.evaluation.setting import Answers, Setting
 from services.worker.evaluation.table import as_csv, document, draw_sweep, draw_table
+from services.worker.jobs.evaluate import detector
+from services.worker.jobs.evaluate.plan import RowPlan
+from services.worker.jobs.evaluate.state import Work
 from shared.results.evaluate import DetectorRow, TableRow
 
 Tensors = dict[str, Tensor]

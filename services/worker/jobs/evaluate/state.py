@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from services.worker.datasets.labeled import LabeledImages
+from services.worker.evaluation.bootstrap import Interval
+from services.worker.evaluation.metrics import Rate as Proportion
 from services.worker.jobs.evaluate.checkpoint import Ledger
 from services.worker.jobs.evaluate.plan import Material, RowPlan, most_passes
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
-from services.worker.datasets.labeled import LabeledImages
-from services.worker.evaluation.bootstrap import Interval
-from services.worker.evaluation.metrics import Rate as Proportion
 from shared.results.evaluate import Figure, Rate
 from shared.specs.evaluate import EvaluateSpec
 

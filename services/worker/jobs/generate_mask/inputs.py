@@ -8,6 +8,8 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from services.worker.datasets.identities import middle_face
+from services.worker.datasets.packs import PackedDataset
 from services.worker.faces.alignment import FRAME
 from services.worker.faces.detection import FaceDetector
 from services.worker.jobs.kit.models import face_detector
@@ -16,8 +18,6 @@ from services.worker.masks.projector import fit
 from services.worker.masks.wearers import Wearers, aligned_wearer, gather, seen_masks
 from services.worker.models.registry import ModelUnavailableError
 from services.worker.runtime.context import JobContext
-from services.worker.datasets.identities import middle_face
-from services.worker.datasets.packs import PackedDataset
 from shared.dataset_card import DatasetItem
 from shared.model_card import ModelCard
 from shared.problems import Problem

@@ -10,10 +10,10 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from services.worker.jobs.generate_mask.hog import job as generate_mask_hog
-from services.worker.jobs.generate_mask.verify import judge
-from services.worker.jobs.generate_mask.live import LiveDesigns
 from services.worker.jobs.generate_mask.inputs import Sides, one_person, read_wearers
+from services.worker.jobs.generate_mask.live import LiveDesigns
 from services.worker.jobs.generate_mask.pictures import curves, sheet, worn
+from services.worker.jobs.generate_mask.verify import judge
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import (
     Roles,

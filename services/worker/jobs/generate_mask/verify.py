@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import torch
 
+from services.worker.evaluation.metrics import Rate
 from services.worker.jobs.generate_mask.inputs import Sides
 from services.worker.jobs.kit.recognizers import LEAST_RANK_1, LoadedRecognizer, Roles, held_out
 from services.worker.masks.designs import Designs
@@ -11,7 +12,6 @@ from services.worker.masks.evaluation import MaskJudge, random_pattern
 from services.worker.masks.outlines import plain
 from services.worker.masks.wearers import Wearers, gallery
 from services.worker.runtime.context import JobContext
-from services.worker.evaluation.metrics import Rate
 from shared.results.generate_mask import MaskFigures
 from shared.results.train import Accuracy
 from shared.specs.generate_mask import GenerateMaskSpec

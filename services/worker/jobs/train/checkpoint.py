@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
+from services.worker.datasets.splits import Sides
 from services.worker.jobs.train.plan import Plan
 from services.worker.models.base import Classifier
-from services.worker.runtime.context import JobContext
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
+from services.worker.runtime.context import JobContext
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.distill import Teacher
 from services.worker.training.history import Epoch, Live, Trained, TrainingCancelledError
 from services.worker.training.loop import State, train
-from services.worker.datasets.splits import Sides
 from services.worker.training.transfer import train_head
 from shared.results.train import EpochFigures
 

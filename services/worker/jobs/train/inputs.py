@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from services.worker.runtime.context import JobContext
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.packs import PackedDataset, Progress
 from services.worker.datasets.splits import Sides, arrange
+from services.worker.runtime.context import JobContext
 from shared.dataset_card import DatasetCard
 from shared.problems import Problem
 from shared.specs.train import TASK_CLASSES, TrainSpec

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.worker.datasets.packs import PackedDataset
+from services.worker.datasets.splits import Sides
+from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.train.checkpoint import Course, figures_of
-from services.worker.jobs.train.pictures import draw_curves
 from services.worker.jobs.train.inputs import (
     class_names,
     count,
@@ -19,6 +21,7 @@ from services.worker.jobs.train.inputs import (
     read_sides,
     refuse_too_many,
 )
+from services.worker.jobs.train.pictures import draw_curves
 from services.worker.jobs.train.plan import (
     Origin,
     Plan,
@@ -28,16 +31,13 @@ from services.worker.jobs.train.plan import (
     start,
 )
 from services.worker.models.base import Classifier
+from services.worker.models.predict import predict
 from services.worker.models.registry import LoadedModel, find_models, pack_weights
-from services.worker.runtime.context import JobContext
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded
+from services.worker.runtime.context import JobContext
 from services.worker.training.distill import Teacher
 from services.worker.training.estimate import estimate_seconds
 from services.worker.training.history import Trained, TrainingCancelledError
-from services.worker.evaluation.metrics import Rate, wilson
-from services.worker.datasets.packs import PackedDataset
-from services.worker.models.predict import predict
-from services.worker.datasets.splits import Sides
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results import ModelUsed, Timing

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from services.worker.attacks.oracle import Oracle
-from services.worker.models.optimized.small_maps import ProductConv, small_maps_as_products
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
+from services.worker.models.optimized.small_maps import ProductConv, small_maps_as_products
 
 
 def resnet() -> Classifier:

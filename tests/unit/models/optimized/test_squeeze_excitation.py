@@ -6,8 +6,11 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from services.worker.attacks.oracle import Oracle
-from services.worker.models.optimized.squeeze_excitation import LeanSqueezeExcitation, with_lean_squeezes
 from services.worker.models.base import Classifier
+from services.worker.models.optimized.squeeze_excitation import (
+    LeanSqueezeExcitation,
+    with_lean_squeezes,
+)
 
 
 def block(channels: int = 6) -> SqueezeExcitation:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.worker.faces.face import Face
 from research.measure.classifiers import match, overlap, search, size_of
+from services.worker.faces.face import Face
 from tests.unit.datasets.test_labeled import voc
 
 Corners = tuple[float, float, float, float]

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from research.measure import cross_source
+from research.measure.cross_source import across
 from research.train.classifiers import BINARY, Recipe
 from services.worker.training.config import TrainConfig
-from research.measure.cross_source import across
 from services.worker.training.history import Trained
 from tests.unit.datasets.test_labeled import COLORS, voc
 

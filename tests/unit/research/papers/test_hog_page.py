@@ -7,9 +7,9 @@ import dlib
 import numpy as np
 import pytest
 
-from services.demo.photos import portrait
 from research.papers.hog import __main__ as hog
 from research.papers.hog.page import mean_of
+from services.demo.photos import portrait
 from services.worker.masks.hog import annealing
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys

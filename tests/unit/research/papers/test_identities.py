@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from research.papers import identities
-from services.worker.models.architectures import build
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.identities import Identities
+from services.worker.datasets.labeled import LabeledImages
+from services.worker.models.architectures import build
 
 
 def _images(people: int, photos: int) -> LabeledImages:

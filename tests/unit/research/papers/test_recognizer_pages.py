@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from research.papers.cloaking import __main__ as cloaking
-from research.papers.masks import __main__ as masks
-from research.papers.masks import runs as masks_runs
 from research.papers.cloaking.figures import JUDGE, SURROGATE, Crowd, Judging, frames_of
-from research.papers.masks.page import Line, able_among, page
 from research.papers.cloaking.portraits import (
     blurred,
     looked_at,
@@ -19,13 +16,16 @@ from research.papers.cloaking.portraits import (
     read_people,
     unchanged,
 )
+from research.papers.masks import __main__ as masks
+from research.papers.masks import runs as masks_runs
+from research.papers.masks.page import Line, able_among, page
+from services.worker.evaluation.metrics import wilson
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.evaluation import Recognized
 from services.worker.masks.training import MaskConfig
 from services.worker.models.recognizers import recognizer_of
 from services.worker.models.registry import find_models
-from services.worker.evaluation.metrics import wilson
 
 pytestmark = pytest.mark.shared_data
 

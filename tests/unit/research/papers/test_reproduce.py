@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from research.papers.pixels import run as running
-from research.papers.pixels.stored_rows import Kept
-from research.papers.pixels.rows import CNN, PAPER_EPS, RESNET_ID, Line, all_lines
 from research.papers.pixels.page import Found, page
 from research.papers.pixels.protected import around_face, protections
+from research.papers.pixels.rows import CNN, PAPER_EPS, RESNET_ID, Line, all_lines
 from research.papers.pixels.run import Workshop, keep_rows, load_row, run_lines
+from research.papers.pixels.stored_rows import Kept
+from research.train.classifiers import BINARY
 from services.worker.attacks.fgsm import FGSM
 from services.worker.defenses.carving import SeamCarving
-from research.train.classifiers import BINARY
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from research.measure import cross_validate
+from research.measure.cross_validate import folds, shifted
+from research.train import classifiers as bundled
+from research.train.classifiers import THREE, Recipe, expect_frequencies, with_classes
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.architectures import build
 from services.worker.models.recognizers import recognizer_of
 from services.worker.models.registry import BUNDLED, ModelUnavailableError, find_models
-from research.train import classifiers as bundled
-from research.measure import cross_validate
-from research.train.classifiers import THREE, Recipe, expect_frequencies, with_classes
 from services.worker.training.config import TrainConfig
-from research.measure.cross_validate import folds, shifted
-from services.worker.datasets.labeled import LabeledImages
 from services.worker.training.history import Trained
 from tests.unit.datasets.test_labeled import class_folders, voc
 

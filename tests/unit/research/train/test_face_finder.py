@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from research.train.face_examples import SIDE, FacePhoto, example, hold_out, targets
+from research.train.face_finder import FinderConfig, loss_of, train_finder
 from services.worker.faces.finder import find_faces
 from services.worker.faces.mtcnn import as_drawn, as_found
 from services.worker.faces.network import STRIDE
-from research.train.face_examples import SIDE, FacePhoto, example, hold_out, targets
-from research.train.face_finder import FinderConfig, loss_of, train_finder
 
 
 def photo(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (200, 300)) -> FacePhoto:

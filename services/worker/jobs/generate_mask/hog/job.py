@@ -21,8 +21,8 @@ from services.worker.masks.hog.pattern import Pattern
 from services.worker.masks.hog.problem import Problem
 from services.worker.masks.hog.sprites import Sprites
 from services.worker.masks.hog.wearers import Wearer, find_wearers
-from services.worker.runtime.context import JobContext
 from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
+from services.worker.runtime.context import JobContext
 from shared.problems import Problem as Refusal
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec
