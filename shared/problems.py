@@ -8,6 +8,7 @@ TYPE_PREFIX = "/problems/"
 # slug: (HTTP status, title)
 CATALOG: Mapping[str, tuple[int, str]] = {
     # the request
+    "malformed-request": (400, "The request is not valid HTTP"),
     "malformed-json": (400, "The body is not valid JSON"),
     "malformed-multipart": (400, "The body is not valid multipart/form-data"),
     "invalid-header": (400, "A request header cannot be understood"),
@@ -18,6 +19,7 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "unknown-kind": (404, "There is no such job kind"),
     "method-not-allowed": (405, "This method is not allowed here"),
     "not-acceptable": (406, "This job has no result of the media type asked for"),
+    "request-timeout": (408, "The request did not arrive in time"),
     "image-in-use": (409, "A live job still uses this image"),
     "dataset-in-use": (409, "A live job still reads this data set"),
     "model-in-use": (409, "A live job still reads this model"),
@@ -28,6 +30,7 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "precondition-failed": (412, "The resource is not the version asked for"),
     "content-too-large": (413, "The body is larger than this service takes"),
     "image-too-large": (413, "The image has more bytes than this service takes"),
+    "uri-too-long": (414, "Path and query are longer than this service takes"),
     "unsupported-media-type": (415, "The body's media type is not supported here"),
     "range-not-satisfiable": (416, "The range lies outside of the content"),
     "invalid-request": (422, "The request has invalid fields"),
@@ -41,9 +44,11 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "unknown-model": (422, "The model that the job names does not exist"),
     "unknown-dataset": (422, "The data set that the job names does not exist"),
     "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
+    "headers-too-large": (431, "The headers are larger than this service takes"),
     "queue-full": (429, "The queue is full"),
     "too-many-waiting": (429, "Too many requests are waiting already"),
     "internal-error": (500, "Something went wrong here"),
+    "too-many-connections": (503, "Too many connections are open"),
     "not-ready": (503, "The service is not ready"),
     "database-unavailable": (503, "The database does not answer"),
     "object-store-unavailable": (503, "The object store does not answer"),

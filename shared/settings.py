@@ -8,6 +8,7 @@ refused when the settings are read, with a sentence that says what to change.
 import ipaddress
 import os
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -70,6 +71,13 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(256 * 2**20, ge=1024, description="of an uploaded model")
     max_queued_jobs: int = Field(10_000, ge=1)
     max_wait_seconds: float = Field(60, ge=0, le=600)
+    max_connections: int = Field(4_096, ge=1, description="open at once")
+    max_connections_per_address: int = Field(
+        1_024, ge=1, description="neither loopback nor `proxies` are bound by it"
+    )
+    proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="networks of reverse proxies, whose X-Forwarded-For is believed"
+    )
     max_connections_waiting: int = Field(2_000, ge=1)
     min_free_disk_bytes: int = Field(256 * 2**20, ge=0)
     concurrent_decodes: int = Field(2, ge=1)
@@ -119,10 +127,12 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _FileSource(settings_cls)
 
-    @field_validator("queues", mode="before")
+    @field_validator("queues", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",")) if value else ()
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:

@@ -8,6 +8,7 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.api.app import create_app
+from services.api.front import Bounds, build_config
 from services.api.resources import Resources
 from shared.db import Repository, create_database_engine
 from shared.db.migrate import upgrade
@@ -16,7 +17,7 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5
-OTHER_FILES = 1024
+OTHER_FILES = 512
 
 
 def run(settings: Settings) -> int:
@@ -28,18 +29,20 @@ def run(settings: Settings) -> int:
             settings.host,
         )
         return 2
-    config = uvicorn.Config(
+    most = _allow_connections(settings.max_connections)
+    bounds = Bounds(
+        connections=most,
+        connections_per_address=min(most, settings.max_connections_per_address),
+        proxies=settings.proxies,
+    )
+    config = build_config(
         create_app(settings),
+        bounds,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level.lower(),
-        access_log=False,
-        server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        backlog=2048,
-        limit_concurrency=None,
     )
-    _allow_many_connections(settings.max_connections_waiting)
     server = _Server(config)
     server.run()
     return 0 if server.started else 1
@@ -54,14 +57,21 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def _allow_many_connections(waiting: int) -> None:
-    """Raise this process's own limit on open files: a waiting client holds one each."""
+def _allow_connections(wanted: int) -> int:
+    """Raise this process's own limit on open files; returns how many connections it allows.
+
+    Each connection has a socket, and while it uploads a file of the spool.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = waiting + OTHER_FILES
+    needed = 2 * wanted + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    allowed = min(wanted, max(1, (needed - OTHER_FILES) // 2))
+    if allowed < wanted:
+        logger.warning("the limit of %d open files allows %d connections", hard, allowed)
+    return allowed
 
 
 def _has_keys(settings: Settings) -> bool:

@@ -67,6 +67,17 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._refusals = Counter(
+            "bauta_refused_connections",
+            "Connections refused or closed before a request was read",
+            ("reason",),
+            registry=self._registry,
+        )
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a connection that was closed before its request was read."""
+        self._refusals.labels(reason).inc()
+
     @contextmanager
     def queue_of(self, repository: Repository, waiting: Callable[[], int]) -> Iterator[None]:
         """Add the queue's figures, for as long as the API runs."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from services.api.app import create_app
+from services.api.front import Bounds, build_config
 from services.api.resources import Resources
 from shared.db.claims import NewArtifact
 from shared.db.queries import job_prefix
@@ -118,10 +119,10 @@ class Service:
 
 
 @contextmanager
-def serving(data_dir: Path, **overrides: Any) -> Iterator[Service]:
+def serving(data_dir: Path, *, bounds: Bounds | None = None, **overrides: Any) -> Iterator[Service]:
     """Start an API with its state in ``data_dir``; keyword arguments are settings."""
     app = create_app(Settings(data_dir=data_dir, **overrides))
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", server_header=False)
+    config = build_config(app, bounds or Bounds(), port=0, log_config=None, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
