@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     max_connections_waiting: int = Field(2_000, ge=1)
     min_free_disk_bytes: int = Field(256 * 2**20, ge=0)
     concurrent_decodes: int = Field(2, ge=1)
-    retention_seconds: float = Field(24 * 3600, gt=0)
+    retention_seconds: float = Field(24 * 3600, gt=0, description="of images and jobs")
+    dataset_retention_seconds: float = Field(30 * 24 * 3600, gt=0)
+    model_retention_seconds: float = Field(30 * 24 * 3600, gt=0)
 
     queues: Annotated[tuple[str, ...], NoDecode] = QUEUES
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from services.api.resources import Resources, get_resources
 from shared.db.keys import DEFAULT_TENANT, hash_secret
@@ -51,11 +52,20 @@ def current_tenant(
         tenant = ring.tenant(resources, credentials.credentials)
         if tenant is None:
             raise _unauthorized("This API key is not known, or has been revoked.")
+        request.state.api_key = credentials.credentials
         return tenant
     if "authorization" in request.headers or resources.settings.keys_required:
         raise _unauthorized("Send an API key: `Authorization: Bearer …`.")
     _refuse_foreign_pages(request)
     return DEFAULT_TENANT
+
+
+async def refuse_revoked(request: Request, resources: Resources) -> None:
+    """Raise ``unauthorized`` when the key of a request that lasts has been revoked since."""
+    secret = getattr(request.state, "api_key", None)
+    ring: KeyRing = request.app.state.key_ring
+    if secret and await run_in_threadpool(ring.tenant, resources, secret) is None:
+        raise _unauthorized("This API key has been revoked.")
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -44,7 +44,8 @@ class DatasetView(BaseModel):
     left_out_total: int
     job: str | None = Field(description="that took it in")
     created_at: datetime
-    expires_at: datetime | None
+    expires_at: datetime | None = Field(description="when it is deleted; null: it is kept")
+    keep: bool = Field(description="whether it stays until you delete it")
     url: str
     contact_sheet_url: str
 
@@ -64,6 +65,7 @@ class DatasetView(BaseModel):
                 "job": row.job_id,
                 "created_at": moment(row.created_at),
                 "expires_at": moment(row.expires_at),
+                "keep": row.expires_at is None,
                 "url": url,
                 "contact_sheet_url": f"{url}/contact-sheet",
                 **row.summary,
@@ -149,9 +151,35 @@ async def get_contact_sheet(
     )
 
 
+@router.put("/{dataset_id}/keep", response_model=DatasetView, responses=problems(401, 404, 503))
+def keep_dataset(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
+    """Keep a data set until you delete it: it does not expire."""
+    return _kept(resources, tenant, dataset_id, None)
+
+
+@router.delete("/{dataset_id}/keep", response_model=DatasetView, responses=problems(401, 404, 503))
+def let_dataset_expire(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
+    """Let a data set expire: after the service's retention of data sets, from now on."""
+    seconds = resources.settings.dataset_retention_seconds
+    return _kept(resources, tenant, dataset_id, seconds)
+
+
+def _kept(resources: Resources, tenant: str, dataset_id: str, seconds: float | None) -> Response:
+    known = is_id(dataset_id, "ds")
+    keep = resources.repository.datasets.keep
+    row = keep(tenant, dataset_id, seconds=seconds) if known else None
+    if row is None:
+        raise _missing(dataset_id)
+    return JSONResponse(DatasetView.of(row).model_dump(mode="json"))
+
+
 @router.delete("/{dataset_id}", status_code=204, responses=problems(401, 404, 409, 503))
 def delete_dataset(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
-    """Delete a data set and its bytes. One that a live job reads stays: 409."""
+    """Delete a data set, its bytes, and the files that finished jobs made of it.
+
+    Models that were trained on it stay, and so do the jobs' records and figures: delete those by
+    themselves. A data set that a live job reads stays: 409.
+    """
     known = is_id(dataset_id, "ds")
     if not (known and resources.repository.datasets.delete(tenant, dataset_id)):
         raise _missing(dataset_id)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.auth import Shared, Tenant
+from services.api.auth import Shared, Tenant, refuse_revoked
 from services.api.documentation import problems
 from services.api.resources import Resources, found_job
 from services.api.schemas import moment
@@ -19,6 +19,7 @@ from shared.problems import Problem
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 KEEP_ALIVE_SECONDS = 15.0
+KEY_CHECK_SECONDS = 3.0
 LONGEST_STREAM_SECONDS = 3600.0
 PAGE = 200
 
@@ -37,7 +38,10 @@ async def stream_events(
     tenant: Tenant,
     resources: Shared,
 ) -> Response:
-    """Stream the job's events. Their ids number them; `Last-Event-ID` goes on after one."""
+    """Stream the job's events. Their ids number them; `Last-Event-ID` goes on after one.
+
+    The stream ends with the job, after an hour, and within seconds after its key was revoked.
+    """
     job = await run_in_threadpool(found_job, resources, tenant, job_id)
     after = min(_last_event_id(request), job.event_seq)
     resources.watcher.refuse_when_full()
@@ -45,7 +49,7 @@ async def stream_events(
     if request.scope.get("bauta.head"):
         return Response(media_type="text/event-stream", headers=headers)
     return StreamingResponse(
-        _events(resources, tenant, job_id, after),
+        _events(request, resources, tenant, job_id, after),
         media_type="text/event-stream",
         headers=headers,
     )
@@ -59,11 +63,16 @@ def _last_event_id(request: Request) -> int:
 
 
 async def _events(
-    resources: Resources, tenant: str, job_id: str, after: int
+    request: Request, resources: Resources, tenant: str, job_id: str, after: int
 ) -> AsyncIterator[bytes]:
-    ends = time.monotonic() + LONGEST_STREAM_SECONDS
+    now = time.monotonic()
+    ends, alive = now + LONGEST_STREAM_SECONDS, now
     yield b"retry: 1000\n\n"
     while time.monotonic() < ends and not resources.watcher.closing:
+        try:
+            await refuse_revoked(request, resources)
+        except Problem:
+            return  # its key opens nothing any more
         job, events = await run_in_threadpool(_news, resources, tenant, job_id, after)
         for event in events:
             yield _encoded(event)
@@ -73,9 +82,11 @@ async def _events(
         if job is None or job.state in FINAL_STATES:
             return
         after = max(after, job.event_seq)
-        if await resources.watcher.wait(job_id, after_seq=after, timeout=KEEP_ALIVE_SECONDS):
+        if await resources.watcher.wait(job_id, after_seq=after, timeout=KEY_CHECK_SECONDS):
             continue
-        yield b": still here\n\n"
+        if time.monotonic() - alive >= KEEP_ALIVE_SECONDS:
+            alive = time.monotonic()
+            yield b": still here\n\n"
 
 
 def _news(

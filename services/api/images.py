@@ -98,7 +98,11 @@ async def get_image_content(
 
 @router.delete("/{image_id}", status_code=204, responses=problems(401, 404, 409, 503))
 def delete_image(image_id: ImageId, tenant: Tenant, resources: Shared) -> Response:
-    """Delete an image and its bytes. One that a live job reads stays: 409."""
+    """Delete an image, its bytes, and the files that finished jobs made of it.
+
+    Of a job's files, those of its other images alone stay, and so do its record and its figures:
+    delete the job for them. An image that a live job reads stays: 409.
+    """
     if not (is_id(image_id, "img") and resources.repository.images.delete(tenant, image_id)):
         raise _missing(image_id)
     return Response(status_code=204)

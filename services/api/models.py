@@ -36,6 +36,8 @@ class ModelView(ModelCard):
     is_default: bool = Field(description="whether it serves its task for jobs that name no model")
     job: str | None = Field(description="that trained it or took it in")
     created_at: datetime | None
+    expires_at: datetime | None = Field(description="when it is deleted; null: it is kept")
+    keep: bool = Field(description="whether it stays until you delete it, as shipped ones do")
     url: str
     weights_url: str
 
@@ -62,6 +64,8 @@ class _Known:
             is_default=is_default,
             job=self.row.job_id if self.row else None,
             created_at=moment(self.row.created_at) if self.row else None,
+            expires_at=moment(self.row.expires_at) if self.row else None,
+            keep=self.row is None or self.row.expires_at is None,
             url=url,
             weights_url=f"{url}/weights",
         )
@@ -138,7 +142,7 @@ async def get_weights(
 
 @router.put("/{model_id}/default", response_model=ModelView, responses=problems(401, 404, 409, 503))
 def make_default(model_id: ModelId, tenant: Tenant, resources: Shared) -> Response:
-    """Let a model serve its task for your jobs that name none."""
+    """Let a model serve its task for your jobs that name none. It is kept from then on."""
     known = _all(resources, tenant)
     model = _found(known, model_id)
     if model.row is None and not model.card.default:
@@ -148,6 +152,32 @@ def make_default(model_id: ModelId, tenant: Tenant, resources: Shared) -> Respon
     if not resources.repository.models.set_default(tenant, model.card.task, own):
         raise _missing(model_id)
     view = _found(_all(resources, tenant), model_id).view(is_default=True)
+    return JSONResponse(view.model_dump(mode="json"))
+
+
+@router.put("/{model_id}/keep", response_model=ModelView, responses=problems(401, 404, 409, 503))
+def keep_model(model_id: ModelId, tenant: Tenant, resources: Shared) -> Response:
+    """Keep a model of yours until you delete it: it does not expire."""
+    return _kept(resources, tenant, model_id, None)
+
+
+@router.delete("/{model_id}/keep", response_model=ModelView, responses=problems(401, 404, 409, 503))
+def let_model_expire(model_id: ModelId, tenant: Tenant, resources: Shared) -> Response:
+    """Let a model of yours expire: after the service's retention of models, from now on.
+
+    One that serves as your default stays.
+    """
+    return _kept(resources, tenant, model_id, resources.settings.model_retention_seconds)
+
+
+def _kept(resources: Resources, tenant: str, model_id: str, seconds: float | None) -> Response:
+    if _found(_all(resources, tenant), model_id).row is None:
+        raise Problem("model-is-shipped", f"{model_id!r} ships with the service.")
+    if resources.repository.models.keep(tenant, model_id, seconds=seconds) is None:
+        raise _missing(model_id)
+    known = _all(resources, tenant)
+    model = _found(known, model_id)
+    view = model.view(is_default=_is_default(list(known.values()), model))
     return JSONResponse(view.model_dump(mode="json"))
 
 

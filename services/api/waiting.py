@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from services.api.auth import refuse_revoked
 from services.api.resources import Resources
 from shared.db.jobs import Snapshot
 from shared.db.tables import FINAL_STATES, Artifact, Job
@@ -19,7 +20,8 @@ async def wait_until_final(
     ``None`` when it has been deleted.
 
     Call it when the request's body has been read. Raises ``ClientDisconnect`` as soon as nobody
-    waits for the answer any more, and the problem ``too-many-waiting``.
+    waits for the answer any more, and the problems ``too-many-waiting`` and, where the key was
+    revoked meanwhile, ``unauthorized``.
     """
     if seconds > 0 and job.state not in FINAL_STATES:
         gone = asyncio.create_task(_disconnected(request))
@@ -28,6 +30,7 @@ async def wait_until_final(
             await _unless(gone, asyncio.ensure_future(news))
         finally:
             gone.cancel()
+        await refuse_revoked(request, resources)
     return await run_in_threadpool(resources.repository.jobs.with_artifacts, job.tenant_id, job.id)
 
 

@@ -80,16 +80,23 @@ class Keeper:
         jobs = self._keeping.expire_jobs()
         images = self._keeping.expire_images()
         datasets = self._keeping.expire_datasets()
+        models = self._keeping.expire_models()
         self._keeping.expire_idempotency_keys()
         self._keeping.forget_tombstones(older_than_seconds=TOMBSTONE_SECONDS)
-        if jobs or images or datasets:
-            logger.info("expired %d jobs, %d images, %d data sets", jobs, images, datasets)
+        if jobs or images or datasets or models:
+            logger.info(
+                "expired %d jobs, %d images, %d data sets, %d models",
+                *(jobs, images, datasets, models),
+            )
 
     def sweep(self) -> None:
         """Empty the prefixes of deleted jobs and images, and of losing attempts."""
         for sweep in self._keeping.due_sweeps():
             try:
-                self._objects.delete_prefix(sweep.prefix)
+                if sweep.prefix.endswith("/"):
+                    self._objects.delete_prefix(sweep.prefix)
+                else:  # one object, others beside it stay
+                    self._objects.delete(sweep.prefix)
             except ObjectStoreUnavailableError:
                 raise  # the others would fare no better now
             except Exception:  # one that cannot be deleted must not keep the others

@@ -35,6 +35,7 @@ class NewArtifact:
     size: int
     sha256: str
     object_key: str
+    image_id: str | None = None  # it was made of; ``None``: of all that the job reads
 
 
 class ClaimQueries(Queries):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, or_, select
+from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.orm import Session
 
-from shared.db.queries import Queries, dataset_prefix
+from shared.db.derived import DerivedQueries
+from shared.db.queries import dataset_prefix
 from shared.db.tables import HELD_STATES, Dataset, Job, Sweep
 from shared.problems import Problem
 
@@ -29,7 +30,7 @@ class NewDataset:
     keep_seconds: float | None = None
 
 
-class DatasetQueries(Queries):
+class DatasetQueries(DerivedQueries):
     """Data sets."""
 
     def create(self, tenant_id: str, new: NewDataset, *, job_id: str, fence: int) -> Dataset | None:
@@ -66,11 +67,27 @@ class DatasetQueries(Queries):
             session.execute(delete(Sweep).where(Sweep.id == new.sweep_id))
             return row
 
-    def get(self, tenant_id: str, dataset_id: str) -> Dataset | None:
-        """Return a data set, or ``None`` for a missing, expired or foreign one."""
+    def get(self, tenant_id: str, dataset_id: str, *, past: bool = False) -> Dataset | None:
+        """Return a data set, or ``None`` for a missing, expired or foreign one.
+
+        ``past``: one past its time, too, which a job that named it in time still finds.
+        """
         with self._read() as session:
-            query = self._visible(tenant_id, self._now(session))
+            query = self._of(tenant_id) if past else self._visible(tenant_id, self._now(session))
             return session.scalar(query.where(Dataset.id == dataset_id))
+
+    def keep(self, tenant_id: str, dataset_id: str, *, seconds: float | None) -> Dataset | None:
+        """Let a data set expire after ``seconds`` from now; ``None``: keep it until it is deleted.
+
+        Returns the data set, ``None`` for a missing one.
+        """
+        with self._write() as session:
+            now = self._now(session)
+            query = self._visible(tenant_id, now).where(Dataset.id == dataset_id)
+            row = session.scalar(query.with_for_update())
+            if row is not None:
+                row.expires_at = None if seconds is None else now + seconds
+            return row
 
     def of_job(self, tenant_id: str, job_id: str) -> list[Dataset]:
         """Return the data sets that a job made."""
@@ -99,7 +116,10 @@ class DatasetQueries(Queries):
             return list(session.scalars(query))
 
     def delete(self, tenant_id: str, dataset_id: str) -> bool:
-        """Delete a data set; raises ``dataset-in-use`` while a live job reads it."""
+        """Delete a data set and what finished jobs show of it; its models stay.
+
+        Raises ``dataset-in-use`` while a live job reads it.
+        """
         with self._write() as session:
             row = session.scalar(
                 select(Dataset)
@@ -113,14 +133,18 @@ class DatasetQueries(Queries):
             )
             if live is not None:
                 raise Problem("dataset-in-use", f"Job {live} still reads this data set.", job=live)
+            self._delete_derived_of_dataset(session, tenant_id, dataset_id, made_by=row.job_id)
             session.delete(row)
             self._sweep(session, tenant_id, dataset_prefix(tenant_id, dataset_id))
             return True
 
     @staticmethod
-    def _visible(tenant_id: str, now: float) -> Select[Dataset]:
-        unexpired: ColumnElement[bool] = or_(Dataset.expires_at.is_(None), Dataset.expires_at > now)
-        return select(Dataset).where(Dataset.tenant_id == tenant_id, unexpired)
+    def _of(tenant_id: str) -> Select[Dataset]:
+        return select(Dataset).where(Dataset.tenant_id == tenant_id)
+
+    @classmethod
+    def _visible(cls, tenant_id: str, now: float) -> Select[Dataset]:
+        return cls._of(tenant_id).where(or_(Dataset.expires_at.is_(None), Dataset.expires_at > now))
 
 
 def is_held(session: Session, job_id: str, fence: int) -> bool:

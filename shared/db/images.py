@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.db.queries import Queries, image_prefix
+from shared.db.derived import DerivedQueries
+from shared.db.queries import image_prefix
 from shared.db.statements import CALL_OFF, SWEEPS_LATER
 from shared.db.tables import LIVE_STATES, Image, Job, JobImage
 from shared.problems import Problem
@@ -28,7 +29,7 @@ class NewImage:
     sweep_id: int | None = None
 
 
-class ImageQueries(Queries):
+class ImageQueries(DerivedQueries):
     """Uploaded images."""
 
     def create(self, tenant_id: str, new: NewImage, *, retention_seconds: float) -> Image:
@@ -65,7 +66,10 @@ class ImageQueries(Queries):
             )
 
     def delete(self, tenant_id: str, image_id: str) -> bool:
-        """Delete an image; raises the problem ``image-in-use`` while a live job reads it."""
+        """Delete an image and what finished jobs made of it.
+
+        Raises the problem ``image-in-use`` while a live job reads it.
+        """
         with self._write() as session:
             image = session.scalar(
                 select(Image)
@@ -82,6 +86,7 @@ class ImageQueries(Queries):
             )
             if live is not None:
                 raise Problem("image-in-use", f"Job {live} still reads this image.", job=live)
+            self._delete_derived_of_image(session, image_id)
             session.delete(image)
             self._sweep(session, tenant_id, image_prefix(tenant_id, image_id))
             return True

@@ -85,7 +85,7 @@ class JobQueries(Queries):
                 session.execute(delete(Sweep).where(Sweep.id == new.sweep_id))
             self._refuse_unknown_images(session, new.tenant_id, new.spec, wanted, now)
             self._refuse_unknown_datasets(session, new.tenant_id, new.spec, now)
-            self._refuse_unknown_models(session, new.tenant_id, new.spec, new.shipped_models)
+            self._refuse_unknown_models(session, new.tenant_id, new.spec, new.shipped_models, now)
             values = _job_values(
                 new, now=now, ring_at=now + ring_again_seconds, expires_at=now + retention_seconds
             )
@@ -122,7 +122,7 @@ class JobQueries(Queries):
             wanted = [image_id for image_id in spec.image_ids if image_id not in own]
             self._refuse_unknown_images(session, tenant_id, spec, set(wanted), now)
             self._refuse_unknown_datasets(session, tenant_id, spec, now)
-            self._refuse_unknown_models(session, tenant_id, spec, shipped_models)
+            self._refuse_unknown_models(session, tenant_id, spec, shipped_models, now)
 
     def _earlier(self, session: Session, new: NewJob, *, expires_at: float) -> Job | None:
         is_new = self._insert_if_new(
@@ -195,14 +195,23 @@ class JobQueries(Queries):
             raise Problem("unknown-dataset", f"There is no data set {', '.join(missing)}.")
 
     def _refuse_unknown_models(
-        self, session: Session, tenant_id: str, spec: JobSpec, shipped: Container[str]
+        self,
+        session: Session,
+        tenant_id: str,
+        spec: JobSpec,
+        shipped: Container[str],
+        now: float,
     ) -> None:
         wanted = {name for name in spec.model_ids if name not in shipped}
         if not wanted:
             return
         found = session.scalars(
             select(Model.id)
-            .where(Model.id.in_(wanted), Model.tenant_id == tenant_id)
+            .where(
+                Model.id.in_(wanted),
+                Model.tenant_id == tenant_id,
+                or_(Model.expires_at.is_(None), Model.expires_at > now),
+            )
             .with_for_update(read=True)
         )
         missing = sorted(wanted - set(found))

@@ -18,6 +18,7 @@ from shared.db.tables import (
     Image,
     Job,
     JobImage,
+    Model,
     Sweep,
 )
 from shared.problems import Problem
@@ -166,6 +167,24 @@ class KeeperQueries(Queries):
                 gone += 1
             return gone
 
+    def expire_models(self) -> int:
+        """Delete models past their time; a live job that names one keeps it a while longer."""
+        with self._write() as session:
+            past = session.scalars(
+                select(Model)
+                .where(Model.expires_at < self._now(session))
+                .limit(ROUND)
+                .with_for_update(skip_locked=True)
+            ).all()
+            gone = 0
+            for model in past:
+                if self._live_job_that(session, model.tenant_id, partial(_names_model, model.id)):
+                    continue
+                self._sweep(session, model.tenant_id, model.object_key.rpartition("/")[0] + "/")
+                session.delete(model)
+                gone += 1
+            return gone
+
     def expire_idempotency_keys(self) -> int:
         """Forget idempotency keys past their time."""
         with self._write() as session:
@@ -203,3 +222,7 @@ class KeeperQueries(Queries):
 
 def _reads_dataset(dataset_id: str, spec: JobSpec) -> bool:
     return dataset_id in spec.dataset_ids
+
+
+def _names_model(model_id: str, spec: JobSpec) -> bool:
+    return model_id in spec.model_ids

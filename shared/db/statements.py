@@ -165,5 +165,5 @@ JOB_WITH_ARTIFACTS = (  # a row for each of them, or one without
 DEFAULT_MODEL = select(Model).where(  # of ``tenant`` for ``task``
     Model.tenant_id == bindparam("tenant"),
     Model.task == bindparam("task"),
-    Model.default.is_(True),
+    Model.default.is_(True),  # and so it is kept
 )

@@ -137,6 +137,9 @@ class Artifact(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     object_key: Mapped[str] = mapped_column(String(400))
+    image_id: Mapped[str | None] = mapped_column(
+        ID, comment="it was made of; null: of all that the job reads"
+    )
     created_at: Mapped[float]
 
 
@@ -168,6 +171,7 @@ class Model(Base):
     object_key: Mapped[str] = mapped_column(String(300))
     job_id: Mapped[str | None] = mapped_column(ID, comment="that made it")
     created_at: Mapped[float]
+    expires_at: Mapped[float | None] = mapped_column(Double, index=True, comment="null: kept")
 
 
 class Dataset(Base):
@@ -205,7 +209,7 @@ class IdempotencyKey(Base):
 
 
 class Sweep(Base):
-    """A prefix of the object store that must be empty: deleted when due, then once more."""
+    """A prefix of the object store (or one object's key): emptied when due, then once more."""
 
     __tablename__ = "sweeps"
 

@@ -34,7 +34,10 @@ class ImportDatasetSpec(JobSpec):
     frames_per_second: float = Field(default=1.0, gt=0, le=60, description="taken from a video")
     frames: int = Field(default=300, ge=1, le=10_000, description="most frames of a video")
     keep_seconds: float | None = Field(
-        default=None, gt=0, description="delete the data set after so long; default: keep it"
+        default=None,
+        gt=0,
+        description="delete the data set after so long; default: the service's retention of data "
+        "sets. `PUT /v1/datasets/{id}/keep` keeps it until you delete it",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the split, where none is given")
 

@@ -234,7 +234,9 @@ def _classified(
     name = None
     if photo.picture is not None:
         drawn = draw_marks(photo.picture, marks, scale=photo.scale)
-        name = job.context.put_artifact(f"annotated-{photo.index}.jpg", drawn, "image/jpeg")
+        name = job.context.put_artifact(
+            f"annotated-{photo.index}.jpg", drawn, "image/jpeg", image=photo.index
+        )
     width, height = photo.size
     return ClassifiedImage(
         image=job.spec.images[photo.index],

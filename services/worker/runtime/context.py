@@ -153,10 +153,18 @@ class JobContext:
         self.check()
 
     def put_artifact(
-        self, name: str, data: bytes, media_type: str, *, stopped: bool = False
+        self,
+        name: str,
+        data: bytes,
+        media_type: str,
+        *,
+        image: int | None = None,
+        stopped: bool = False,
     ) -> str:
         """Store a file of the result; it becomes visible when the job finishes.
 
+        ``image``: the index of the only image that it was made of. It goes with that image, and
+        one without goes with any image of the job, when its owner deletes that.
         A second one of the same name replaces the first. With ``stopped`` a job that was canceled,
         or ran out of time, leaves what it has.
         """
@@ -171,6 +179,7 @@ class JobContext:
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             object_key=key,
+            image_id=None if image is None else self.images[image].id,
         )
         self.artifacts[:] = [kept for kept in self.artifacts if kept.name != name] + [new]
         (self._left.add if stopped else self._left.discard)(name)
@@ -218,7 +227,7 @@ class JobContext:
 
         Raises the problem ``unknown-dataset`` when it is gone.
         """
-        row = self._services.repository.datasets.get(self.tenant_id, dataset_id)
+        row = self._services.repository.datasets.get(self.tenant_id, dataset_id, past=True)
         gone = Problem("unknown-dataset", f"There is no data set {dataset_id}.")
         if row is None:
             raise gone
@@ -253,7 +262,7 @@ class JobContext:
             sha256=hashlib.sha256(pack).hexdigest(),
             object_key=key,
             sweep_id=sweep_id,
-            keep_seconds=keep_seconds,
+            keep_seconds=keep_seconds or self.settings.dataset_retention_seconds,
         )
         datasets = self._services.repository.datasets
         self._held_or_lost(
@@ -277,6 +286,7 @@ class JobContext:
             sha256=card.sha256,
             object_key=key,
             sweep_id=sweep_id,
+            keep_seconds=self.settings.model_retention_seconds,
         )
         models = self._services.repository.models
         self._held_or_lost(
@@ -285,7 +295,7 @@ class JobContext:
 
     def registered_model(self, model_id: str) -> "tuple[ModelCard, Callable[[], bytes]] | None":
         """Return a model that the tenant registered, and what reads its weights."""
-        row = self._services.repository.models.get(self.tenant_id, model_id)
+        row = self._services.repository.models.get(self.tenant_id, model_id, past=True)
         if row is None:
             return None
         key = row.object_key

@@ -14,6 +14,7 @@ from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack,
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.heartbeat import deadline_problem
 from shared.db import OUTAGES, first_line
+from shared.db.derived import RESULT_ARTIFACT
 from shared.doorbell import Doorbell
 from shared.images import ImageRejectedError
 from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
@@ -23,7 +24,6 @@ from shared.results import JobResult
 logger = logging.getLogger(__name__)
 
 MAX_ROW_BYTES = 64 * 1024
-RESULT_ARTIFACT = "result.json"
 OUR_CODE = Path(__file__).resolve().parents[3]
 
 Outcome = JobResult | BaseException

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Repository
@@ -14,6 +14,7 @@ from shared.db.queries import dataset_prefix, model_prefix, new_id
 from shared.db.tables import Dataset, Job, Model, Sweep
 from shared.problems import Problem
 from shared.specs import JobSpec
+from shared.specs.evaluate import EvaluateSpec
 from tests.unit.db.conftest import HOUR, TENANT, Create
 
 Claim = Callable[..., Job | None]
@@ -29,6 +30,11 @@ class ReaderSpec(JobSpec):
     @property
     def dataset_ids(self) -> tuple[str, ...]:
         return (self.dataset,)
+
+
+def a_reader(dataset_id: str) -> JobSpec:
+    """Return a spec, of a kind that exists, that reads a data set."""
+    return EvaluateSpec.model_validate({"data": {"dataset": dataset_id}, "models": ["m"]})
 
 
 @pytest.fixture
@@ -61,7 +67,11 @@ def save_dataset(repository: Repository, job: Job, **fields: Any) -> Dataset | N
 
 
 def save_model(
-    repository: Repository, job: Job, model_id: str = "mine", fence: int | None = None
+    repository: Repository,
+    job: Job,
+    model_id: str = "mine",
+    fence: int | None = None,
+    keep_seconds: float | None = None,
 ) -> Model | None:
     prefix = model_prefix(TENANT, new_id("weights"))
     new = NewModel(
@@ -72,6 +82,7 @@ def save_model(
         sha256="0" * 64,
         object_key=prefix + "model.safetensors",
         sweep_id=repository.models.announce_prefix(TENANT, prefix, within_seconds=HOUR),
+        keep_seconds=keep_seconds,
     )
     return repository.models.create(
         TENANT, new, job_id=job.id, fence=job.fence if fence is None else fence
@@ -225,3 +236,69 @@ def test_expired_data_sets_go_with_their_bytes(repository: Repository, held: Job
     assert repository.keeping.expire_datasets() == 1
     assert repository.keeping.expire_datasets() == 0
     assert dataset_prefix(TENANT, made.id) in sweeps(repository)
+
+
+def test_expired_models_go_with_their_bytes(repository: Repository, held: Job) -> None:
+    made = save_model(repository, held, keep_seconds=-1.0)
+    assert made is not None
+
+    assert repository.models.get(TENANT, "mine") is None
+    assert repository.models.all(TENANT) == []
+    assert repository.keeping.expire_models() == 1
+    assert repository.keeping.expire_models() == 0
+    assert made.object_key.removesuffix("model.safetensors") in sweeps(repository)
+
+
+def test_what_expires_while_a_job_uses_it_is_there_for_that_job_alone(
+    repository: Repository, held: Job, create: Create
+) -> None:
+    model = save_model(repository, held, keep_seconds=HOUR)
+    dataset = save_dataset(repository, held, keep_seconds=HOUR)
+    assert model is not None
+    assert dataset is not None
+    jobs = (
+        create(model="mine", shipped_models=()),
+        create(images=[], spec=a_reader(dataset.id)),
+    )
+    with repository.engine.begin() as connection:
+        connection.execute(update(Model).values(expires_at=1.0))
+        connection.execute(update(Dataset).values(expires_at=1.0))
+
+    assert (repository.keeping.expire_models(), repository.keeping.expire_datasets()) == (0, 0)
+    assert repository.models.get(TENANT, "mine", past=True) is not None
+    assert repository.datasets.get(TENANT, dataset.id, past=True) is not None
+    with pytest.raises(Problem, match="no model mine"):
+        create(model="mine", shipped_models=())
+    for job in jobs:
+        repository.jobs.cancel(TENANT, job.id)
+    assert (repository.keeping.expire_models(), repository.keeping.expire_datasets()) == (1, 1)
+
+
+def test_what_is_kept_does_not_expire(repository: Repository, held: Job) -> None:
+    save_model(repository, held, keep_seconds=HOUR)
+    made = save_dataset(repository, held, keep_seconds=HOUR)
+    assert made is not None
+
+    for seconds, expires in ((None, False), (HOUR, True)):
+        model = repository.models.keep(TENANT, "mine", seconds=seconds)
+        dataset = repository.datasets.keep(TENANT, made.id, seconds=seconds)
+        assert model is not None
+        assert dataset is not None
+        assert (model.expires_at is not None) is expires
+        assert (dataset.expires_at is not None) is expires
+    assert repository.models.keep("other", "mine", seconds=None) is None
+    assert repository.datasets.keep("other", made.id, seconds=None) is None
+
+
+def test_a_default_model_is_kept(repository: Repository, held: Job) -> None:
+    save_model(repository, held, keep_seconds=HOUR)
+
+    assert repository.models.set_default(TENANT, "mask", "mine")
+    still = repository.models.keep(TENANT, "mine", seconds=-1.0)
+
+    assert still is not None
+    assert still.expires_at is None
+    assert repository.models.set_default(TENANT, "mask", None)
+    let_go = repository.models.keep(TENANT, "mine", seconds=-1.0)
+    assert let_go is not None
+    assert repository.keeping.expire_models() == 1

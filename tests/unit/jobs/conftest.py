@@ -30,6 +30,7 @@ class FakeContext:
     photos: list[NDArray[np.uint8]]
     settings: Settings
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    made_of: dict[str, int | None] = field(default_factory=dict)  # the image of each artifact
     reports: list[tuple[int, int, str]] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)  # that came with the reports
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -62,11 +63,18 @@ class FakeContext:
         return buffer.getvalue(), 1
 
     def put_artifact(
-        self, name: str, data: bytes, media_type: str, *, stopped: bool = False
+        self,
+        name: str,
+        data: bytes,
+        media_type: str,
+        *,
+        image: int | None = None,
+        stopped: bool = False,
     ) -> str:
         if not stopped:
             self.check()
         self.artifacts[name] = data
+        self.made_of[name] = image
         return name
 
     def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:

@@ -41,6 +41,7 @@ def test_batch_gives_what_each_job_gives_alone(
     contexts = [context_of(bare), context_of(four_people, masked), context_of(masked)]
     items = [(context, ClassifySpec(images=context.ids)) for context in contexts]
     together = classify.run_batch(items)
+    assert contexts[1].made_of == {"annotated-0.jpg": 0, "annotated-1.jpg": 1}
     for (context, spec), result in zip(items, together, strict=True):
         assert not isinstance(result, Exception)
         assert result.timing.batch_jobs == 3

@@ -88,10 +88,11 @@ def test_time_of_earlier_attempts_counts(bench: Bench, begin: Begin) -> None:
 def test_an_artifact_of_the_same_name_replaces_the_first(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
     context.put_artifact("a.txt", b"old", "text/plain")
-    context.put_artifact("b.txt", b"b", "text/plain")
+    context.put_artifact("b.txt", b"b", "text/plain", image=0)
     context.put_artifact("a.txt", b"newer", "text/plain")
 
     assert [(made.name, made.size) for made in context.artifacts] == [("b.txt", 1), ("a.txt", 5)]
+    assert [made.image_id for made in context.artifacts] == [context.images[0].id, None]
     assert bench.objects.get(f"{TENANT}/jobs/{context.job_id}/1/a.txt") == b"newer"
 
 
@@ -177,6 +178,9 @@ def test_a_model_is_registered_with_its_weights(bench: Bench, begin: Begin) -> N
     assert found is not None
     assert found[0] == card
     assert found[1]() == b"weights"
+    row = bench.repository.models.get(TENANT, "mine")
+    assert row is not None
+    assert row.expires_at == row.created_at + context.settings.model_retention_seconds
     assert context.registered_model("other") is None
     assert context.default_model_id("mask") is None
     assert bench.repository.models.set_default(TENANT, "mask", "mine")
@@ -200,13 +204,16 @@ def test_a_stopped_job_may_still_register_what_it_has(begin: Begin) -> None:
         lost.save_model(a_card(b"others"), b"others", stopped=True)
 
 
-def test_a_data_set_is_registered_with_its_pack(begin: Begin) -> None:
+def test_a_data_set_is_registered_with_its_pack(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
     dataset_id = new_id("ds")
     card = DatasetCard(id=dataset_id, name="x", layout="classes", classes=("a", "b"), items=())
 
-    context.save_dataset(card, b"pack", summary={"counts": {}})
-
+    for asked, kept in ((60.0, 60.0), (None, context.settings.dataset_retention_seconds)):
+        context.save_dataset(card, b"pack", summary={"counts": {}}, keep_seconds=asked)
+        row = bench.repository.datasets.get(TENANT, dataset_id)
+        assert row is not None
+        assert row.expires_at == row.created_at + kept
     assert context.load_dataset(dataset_id) == b"pack"
     with pytest.raises(Problem) as caught:
         context.load_dataset(new_id("ds"))

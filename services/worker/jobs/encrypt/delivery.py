@@ -18,7 +18,7 @@ from services.worker.jobs.kit.faces import as_box
 from services.worker.runtime.context import JobContext
 from shared.images import ImageLimits, sanitize
 from shared.results.encrypt import EncryptedFace, EncryptedImage
-from shared.specs.encrypt import EncryptSpec
+from shared.specs.encrypt import EncryptSpec, PhotosTarget
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
@@ -71,6 +71,8 @@ def deliver(
     verdict = least([face.verdict for face in faces])
     name = f"{verdict}-{index}.{_SUFFIXES[file.media_type]}"
     height, width = file.pixels.shape[:2]
+    # Moved towards people on other photos, it is made of those, too.
+    made_of = None if isinstance(spec.target, PhotosTarget) else index
     return EncryptedImage(
         image=spec.images[index],
         width=width,
@@ -79,14 +81,18 @@ def deliver(
         lossless=file.lossless,
         verdict=verdict,
         faces=faces,
-        photo=context.put_artifact(name, data, file.media_type),
+        photo=context.put_artifact(name, data, file.media_type, image=made_of),
         difference=context.put_artifact(
-            f"difference-{index}.png", amplified(file.pixels, delivered), "image/png"
+            f"difference-{index}.png",
+            amplified(file.pixels, delivered),
+            "image/png",
+            image=made_of,
         ),
         report=context.put_artifact(
             f"report-{index}.png",
             report_card(file.pixels, delivered, alignments, faces),
             "image/png",
+            image=made_of,
         ),
         notes=file.notes,
     )
@@ -114,7 +120,7 @@ def untouched(
         lossless=file.lossless,
         verdict="no-face",
         faces=(),
-        photo=context.put_artifact(name, data, file.media_type),
+        photo=context.put_artifact(name, data, file.media_type, image=index),
         difference=None,
         report=None,
         notes=(*file.notes, "no face was found: only the metadata were removed"),
