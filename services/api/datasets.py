@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from services.api.auth import Shared, Tenant
 from services.api.content import content_etag, serve
+from services.api.dataset_report import PAGE_HEADERS, report_page
 from services.api.documentation import file_body, job_answers, job_headers, problems
 from services.api.file_jobs import create_file_job
 from services.api.paging import next_link, page_token, read_page_token
@@ -20,6 +21,7 @@ from shared.db.queries import dataset_prefix
 from shared.db.tables import Dataset
 from shared.objects import ObjectMissingError
 from shared.problems import Problem
+from shared.results.import_dataset import DatasetReport
 from shared.specs.import_dataset import ImportDatasetSpec
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -73,6 +75,22 @@ class DatasetView(BaseModel):
         )
 
 
+class DatasetDetail(DatasetView):
+    """A data set, and what became of the files and boxes that were sent."""
+
+    report: DatasetReport | None = Field(
+        default=None, description="none of data sets that were taken in before there were any"
+    )
+    report_url: str = Field(description="the report as a page")
+
+    @classmethod
+    def of(cls, row: Dataset) -> "DatasetDetail":
+        """View a row."""
+        view = DatasetView.of(row).model_dump()
+        report = row.summary.get("report")
+        return cls.model_validate({**view, "report": report, "report_url": f"{view['url']}/report"})
+
+
 class DatasetPage(BaseModel):
     """Some data sets, newest first."""
 
@@ -116,12 +134,12 @@ def list_datasets(
     return JSONResponse(page.model_dump(mode="json"), headers=headers)
 
 
-@router.get("/{dataset_id}", response_model=DatasetView, responses=problems(401, 404, 503))
+@router.get("/{dataset_id}", response_model=DatasetDetail, responses=problems(401, 404, 503))
 def get_dataset(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
     """Return what is known of a data set."""
     row = _found(resources, tenant, dataset_id)
     headers = {"ETag": content_etag(row.sha256), "Cache-Control": "private, no-cache"}
-    view: dict[str, Any] = DatasetView.of(row).model_dump(mode="json")
+    view: dict[str, Any] = DatasetDetail.of(row).model_dump(mode="json")
     return JSONResponse(view, headers=headers)
 
 
@@ -171,6 +189,17 @@ def _kept(resources: Resources, tenant: str, dataset_id: str, seconds: float | N
     if row is None:
         raise _missing(dataset_id)
     return JSONResponse(DatasetView.of(row).model_dump(mode="json"))
+
+
+@router.get(
+    "/{dataset_id}/report",
+    response_class=HTMLResponse,
+    responses=problems(401, 404, 503),
+)
+def get_report(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
+    """Return a page that says what was taken in, and per reason what was left out."""
+    row = _found(resources, tenant, dataset_id)
+    return HTMLResponse(report_page(DatasetDetail.of(row).model_dump()), headers=PAGE_HEADERS)
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=problems(401, 404, 409, 503))

@@ -14,6 +14,31 @@ class LeftOut(ResultPart):
     reason: str
 
 
+class LeftOutReason(ResultPart):
+    """How much was left out for one reason."""
+
+    reason: str = Field(description="a stable name, such as `box-outside`")
+    sentence: str
+    files: int
+    boxes: int
+    examples: tuple[str, ...] = Field(description="up to three paths, with what is wrong there")
+
+
+class DatasetReport(ResultPart):
+    """What became of the files and boxes of an upload."""
+
+    format: str = Field(description="the layout that was recognized, such as `Pascal VOC`")
+    boxes: int = Field(description="boxes that were taken in")
+    boxes_turned: int = Field(description="with their photo, by its EXIF orientation")
+    boxes_scaled: int = Field(description="from another size that the annotation states")
+    boxes_clipped: int = Field(description="that lay a little over the photo's edge")
+    boxes_left_out: int
+    files_left_out: int
+    files_ignored: int = Field(description="by rule: names with a dot, `Thumbs.db`, `__MACOSX` …")
+    left_out: tuple[LeftOutReason, ...] = Field(description="by reason, the most frequent first")
+    notes: tuple[str, ...] = ()
+
+
 class ImportDatasetResult(JobResult):
     """A data set, ready to be named by jobs."""
 
@@ -35,3 +60,4 @@ class ImportDatasetResult(JobResult):
     )
     left_out: tuple[LeftOut, ...] = Field(description="the first hundred files not taken in")
     left_out_total: int
+    report: DatasetReport

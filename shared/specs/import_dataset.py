@@ -14,19 +14,22 @@ class ImportDatasetSpec(JobSpec):
     endpoint: ClassVar[str | None] = "/v1/datasets"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {"kind": "import-dataset", "name": "our entrance"},
-        {"kind": "import-dataset", "name": "crowds", "layout": "boxes"},
+        {"kind": "import-dataset", "name": "crowds", "layout": "yolo"},
         {"kind": "import-dataset", "name": "camera 3", "label": "with_mask", "frames": 200},
     ]
 
     kind: Literal["import-dataset"] = "import-dataset"
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
-    layout: Literal["auto", "classes", "boxes", "identities"] = Field(
-        default="auto",
-        description=(
-            "`classes`: a folder a class, with or without `train`, `val` and `test` above; "
-            "`identities`: a folder a person; `boxes`: photos with Pascal VOC files; `auto`: "
-            "`boxes` where there are XML files, else `classes`"
-        ),
+    layout: Literal["auto", "classes", "identities", "boxes", "voc", "yolo", "coco", "cvat"] = (
+        Field(
+            default="auto",
+            description=(
+                "`classes`: a folder a class, with or without `train`, `val` and `test` above; "
+                "`identities`: a folder a person; `boxes`: photos with boxes, in whichever of the "
+                "layouts `voc` (Pascal VOC), `yolo`, `coco` and `cvat` (CVAT for images) it is; "
+                "`auto`: `boxes` where there are any, else `classes`"
+            ),
+        )
     )
     label: str | None = Field(
         default=None, min_length=1, max_length=100, description="of a video: what all frames show"

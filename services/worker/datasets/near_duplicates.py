@@ -6,8 +6,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from services.worker.faces.crops import Pixels
-
 # Of 64 bits. On faces of different people the closest pairs differ by more.
 MOST_BITS = 6
 # Between thumbnails of 8 x 8 pixels: mean difference of the levels, light taken out.
@@ -15,6 +13,7 @@ MOST_DIFFERENCE = 10.0
 _THUMBNAIL = 8
 _ROWS = 512
 
+Pixels = NDArray[np.uint8]
 Hash = tuple[int, NDArray[np.int16]]
 
 

@@ -1,11 +1,14 @@
 """``import-dataset``: an uploaded archive or video becomes a data set."""
 
 import time
+from dataclasses import asdict
 
 from services.worker.datasets.archives import ArchiveLimits, ArchiveRejectedError
 from services.worker.datasets.contact_sheet import contact_sheet
-from services.worker.datasets.importing import Intake, Layout, take_in
+from services.worker.datasets.importing import Intake, take_in
+from services.worker.datasets.layouts.coco import MOST_JSON_BYTES
 from services.worker.datasets.packs import PackedDataset, write_pack
+from services.worker.datasets.report import Change
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.runtime.context import JobContext
 from shared.dataset_card import DatasetCard
@@ -13,7 +16,12 @@ from shared.db.queries import new_id
 from shared.images import ImageLimits
 from shared.problems import Problem
 from shared.results import Timing
-from shared.results.import_dataset import ImportDatasetResult, LeftOut
+from shared.results.import_dataset import (
+    DatasetReport,
+    ImportDatasetResult,
+    LeftOut,
+    LeftOutReason,
+)
 from shared.specs.import_dataset import ImportDatasetSpec
 
 SHOWN_LEFT_OUT = 100
@@ -58,10 +66,14 @@ def run(context: JobContext, spec: ImportDatasetSpec) -> ImportDatasetResult:
             for path, reason in taken.left_out[:SHOWN_LEFT_OUT]
         ),
         left_out_total=len(taken.left_out),
+        report=_report(taken),
     )
     summary = result.model_dump(
         mode="json",
-        include={"counts", "balance", "duplicates", "near_duplicates", "leaks", "left_out_total"},
+        include={
+            *("counts", "balance", "duplicates", "near_duplicates", "leaks", "left_out_total"),
+            "report",
+        },
     )
     context.save_dataset(
         card, pack, summary=summary, contact_sheet=sheet, keep_seconds=spec.keep_seconds
@@ -74,10 +86,10 @@ def _take_in(context: JobContext, spec: ImportDatasetSpec) -> Intake:
     images = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     files = ArchiveLimits(
         files=settings.max_dataset_images,
-        file_bytes=settings.max_image_bytes,
+        file_bytes=max(settings.max_image_bytes, MOST_JSON_BYTES),
         total_bytes=settings.max_dataset_bytes,
     )
-    layout: Layout | None = None if spec.layout == "auto" else spec.layout
+    layout = None if spec.layout == "auto" else spec.layout
     try:
         with context.upload() as file:
             return take_in(
@@ -96,10 +108,29 @@ def _take_in(context: JobContext, spec: ImportDatasetSpec) -> Intake:
         raise Problem("invalid-archive", f"The upload is refused: {error}.") from error
 
 
+def _report(taken: Intake) -> DatasetReport:
+    report = taken.report
+    return DatasetReport(
+        format=taken.format,
+        boxes=sum(len(item.boxes) for item in taken.items),
+        boxes_turned=report.changes[Change.TURNED],
+        boxes_scaled=report.changes[Change.SCALED],
+        boxes_clipped=report.changes[Change.CLIPPED],
+        boxes_left_out=report.boxes_left_out,
+        files_left_out=len(report.left_out),
+        files_ignored=report.ignored,
+        left_out=tuple(LeftOutReason(**asdict(tally)) for tally in report.tallies()),
+        notes=tuple(report.notes),
+    )
+
+
 def _warnings(taken: Intake, counts: dict[str, dict[str, int]]) -> tuple[str, ...]:
     found = []
     if taken.left_out:
         found.append(f"{len(taken.left_out)} files are not part of the data set: see `left_out`")
+    if taken.report.boxes_left_out:
+        found.append(f"{taken.report.boxes_left_out} boxes were left out: see `report`")
+    found += taken.report.notes
     if taken.leaks:
         found.append(
             f"{taken.leaks} images of train or val look like images of a later split and were "

@@ -5,6 +5,7 @@ import socket
 import time
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,12 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-def register(service: Service, name: str = "mine", tenant: str = "default") -> str:
+def register(
+    service: Service,
+    name: str = "mine",
+    tenant: str = "default",
+    report: dict[str, Any] | None = None,
+) -> str:
     """Register a data set, as an import job does; returns its id."""
     repository = service.resources.repository
     job_id = service.client.post(PATH, files={"file": archive()}, data={"name": name}).json()["id"]
@@ -50,6 +56,7 @@ def register(service: Service, name: str = "mine", tenant: str = "default") -> s
             "near_duplicates": 1,
             "leaks": 0,
             "left_out_total": 0,
+            **({} if report is None else {"report": report}),
         },
         images=3,
         size=4,
@@ -248,3 +255,54 @@ def test_a_client_that_leaves_in_mid_upload_leaves_nothing_behind(service: Servi
     wait(lambda: service.stored_files() == [], "nothing is kept of half a file")
     assert announced() == [prefix], "the keeper will look after it, too"
     assert service.client.get("/v1/jobs").json()["jobs"] == []
+
+
+REPORT = {
+    "format": "Pascal VOC",
+    "boxes": 3,
+    "boxes_turned": 1,
+    "boxes_scaled": 0,
+    "boxes_clipped": 0,
+    "boxes_left_out": 2,
+    "files_left_out": 1,
+    "files_ignored": 4,
+    "left_out": [
+        {
+            "reason": "box-outside",
+            "sentence": "a box lies outside of the photo",
+            "files": 0,
+            "boxes": 2,
+            "examples": ["<script>alert(1)</script>.xml: outside"],
+        }
+    ],
+    "notes": ["some photos are <turned>"],
+}
+
+
+def test_the_report_is_shown_with_the_data_set_and_as_a_page(service: Service) -> None:
+    dataset_id = register(service, name="<b>mine</b>", report=REPORT)
+
+    view = service.client.get(f"{PATH}/{dataset_id}").json()
+    assert view["report"] == REPORT
+    assert "report" not in service.client.get(PATH).json()["datasets"][0]
+
+    page = service.client.get(view["report_url"])
+    assert page.headers["content-type"].startswith("text/html")
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert "a box lies outside of the photo" in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.xml" in page.text
+    assert "&lt;b&gt;mine&lt;/b&gt;" in page.text
+    for tag in ("<script", "<b>", "<turned"):
+        assert tag not in page.text
+
+
+def test_a_data_set_without_a_report_has_a_page_all_the_same(service: Service) -> None:
+    dataset_id = register(service)
+    view = service.client.get(f"{PATH}/{dataset_id}").json()
+    assert view["report"] is None
+    assert "no report" in service.client.get(view["report_url"]).text
+
+
+def test_a_report_of_another_tenant_does_not_exist(service: Service) -> None:
+    answer = service.client.get(f"{PATH}/{new_id('ds')}/report")
+    assert_problem(answer, 404, "not-found")

@@ -142,7 +142,7 @@ def test_boxes_come_from_pascal_voc_files() -> None:
     assert [(b.label, b.x0, b.x1) for b in intake.items[0].boxes] == [("with_mask", 2, 20)]
     reasons = dict(intake.left_out)
     assert "lies outside of the photo's 32 x 32" in reasons["annotations/2.xml"]
-    assert "not a well-formed" in reasons["annotations/3.xml"]
+    assert "not well-formed" in reasons["annotations/3.xml"]
     assert reasons["images/4.png"] == "there is no XML file for it"
     assert reasons["annotations/5.xml"] == "there is no photo for it"
 
@@ -172,7 +172,7 @@ def test_photos_of_one_name_have_the_boxes_of_their_own_folder() -> None:
         ("test/images/door/1.png", "door", "with_mask"),
     ]
     assert dict(intake.left_out) == {
-        "train/door/images/1.txt": "there is no XML file for it",
+        "train/door/images/1.txt": "it is no picture",
         "train/yard/images/1.png": "there is no XML file for it",
         "train/lost/annotations/1.xml": "there is no photo for it",
     }

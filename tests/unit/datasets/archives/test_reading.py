@@ -10,11 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.worker.datasets.archives import (
-    ArchiveLimits,
-    ArchiveRejectedError,
-    archived_files,
-)
+from services.worker.datasets.archives import Archive, ArchiveLimits, ArchiveRejectedError
 
 LIMITS = ArchiveLimits(files=10, file_bytes=100_000, total_bytes=200_000)
 
@@ -43,7 +39,7 @@ def tarred(*members: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w") -> by
 
 
 def read(data: bytes, limits: ArchiveLimits = LIMITS) -> dict[str, bytes]:
-    return {file.path: file.data for file in archived_files(io.BytesIO(data), limits)}
+    return {file.path: file.data for file in Archive(io.BytesIO(data), limits).files()}
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -107,7 +103,9 @@ def huge_header() -> bytes:
         (lambda: zipped(("a/../../b.jpg", b"x")), "leaves the archive"),
         (lambda: zipped(("/a.jpg", b"x")), "not relative"),
         (lambda: zipped(("C:/a.jpg", b"x")), "not relative"),
-        (lambda: zipped(("a\\b.jpg", b"x")), "not relative"),
+        (lambda: zipped(("\\\\server\\b.jpg", b"x")), "not relative"),
+        (lambda: zipped(("C:\\b.jpg", b"x")), "not relative"),
+        (lambda: zipped(("a\\..\\..\\b.jpg", b"x")), "leaves the archive"),
         (lambda: zipped(("a\x01.jpg", b"x")), "has the name"),
         (lambda: tarred(("../a.jpg", b"x")), "leaves the archive"),
         (lambda: tarred(("/a.jpg", b"x")), "not relative"),

@@ -1,0 +1,1 @@
+"""How data sets are laid out, one module a layout: the pictures, and what labels them."""
