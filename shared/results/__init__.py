@@ -1,4 +1,4 @@
-"""Job results: what a client gets, one module a kind. Imports pydantic only."""
+"""Job results: what a client receives, one module per kind. Imports pydantic only."""
 
 from shared.results.base import JobResult, ModelUsed, Timing
 from shared.results.catalog import RESULTS

@@ -10,29 +10,31 @@ from shared.specs.base import Box
 
 
 class AttackedFace(ResultPart):
-    """One face. What is claimed of it after the attack was read from the delivered PNG."""
+    """One face. All values after the attack were measured on the delivered PNG."""
 
     box: Box
     detection_score: float | None
-    label: str = Field(description="the true label, given or the classifier's own")
+    label: str = Field(description="the true label, given or predicted by the classifier")
     label_before: str
     label_after: str
-    confidence_before: float = Field(description="of the true label")
+    confidence_before: float = Field(description="probability of the true label")
     confidence_after: float
     counted: bool = Field(
-        description="whether the rates count it: right before, not yet the target"
+        description="whether the rates count this face: correct before, and not the target"
     )
     success: bool
-    queries: int = Field(description="images shown to the model")
+    queries: int = Field(description="number of model queries")
     gradients: int
     query_at_success: int | None
     changed_pixels: int
     l2: float = Field(description="in units of 1/255")
     linf: int = Field(description="in units of 1/255")
     found_again: bool | None = Field(
-        description="by the face finder in the delivered photo; null where it was not asked"
+        description="whether the face is found in the delivered photo; null if not searched"
     )
-    box_after: Box | None = Field(description="as found again, and classified again")
+    box_after: Box | None = Field(
+        description="label of the face as found and classified in the delivered photo"
+    )
     adversarial: str | None = Field(
         description="artifact: the attacked face, at the model's resolution (`at: model`)"
     )
@@ -57,24 +59,24 @@ class AttackedImage(ResultPart):
 
 
 class SuccessRate(ResultPart):
-    """Successes over faces that the classifier had right, with a Wilson 95 % interval."""
+    """Successes over faces classified correctly before, with a Wilson 95 % interval."""
 
     successes: int
     counted: int
-    rate: float | None = Field(description="null where nothing counts")
+    rate: float | None = Field(description="null if no face counts")
     low: float
     high: float
 
 
 class Spread(ResultPart):
-    """The middle and the largest of a figure."""
+    """Median and maximum."""
 
     median: float
     largest: float
 
 
 class Norms(ResultPart):
-    """How much was changed, over the counted faces that were fooled."""
+    """Size of the change, over the successes."""
 
     changed_pixels: Spread
     l2: Spread = Field(description="in units of 1/255")
@@ -87,11 +89,11 @@ class AttackResult(JobResult):
     kind: Literal["attack"] = "attack"
     images: tuple[AttackedImage, ...]
     clean_accuracy: Rate | None = Field(
-        description="before the attack, over all faces; null where the labels are the classifier's"
+        description="before the attack, over all faces; null if the labels are the classifier's own"
     )
     success: SuccessRate
     median_queries: float | None = Field(description="to success, over successes")
     mean_confidence_drop: float | None = Field(description="of the true label, over counted faces")
-    norms: Norms | None = Field(description="null where none was fooled")
+    norms: Norms | None = Field(description="null without a success")
     report: str | None = Field(description="artifact: each face before, after, and the change")
     curve: str | None = Field(description="artifact: success against queries")

@@ -1,4 +1,4 @@
-"""What every result carries, so that it can be judged later."""
+"""The base of all results: model, parameters, timing and versions."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ResultPart(BaseModel):
-    """Base of everything inside a result."""
+    """Base of all parts of a result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -16,11 +16,11 @@ class ModelUsed(ResultPart):
 
     id: str
     architecture: str
-    sha256: str = Field(description="of the weights file")
+    sha256: str = Field(description="SHA-256 of the weights file")
 
 
 class Timing(ResultPart):
-    """Where the time went, in seconds. Jobs run as one batch share the batch's time."""
+    """Time by phase, in seconds. Jobs that ran as one batch share the batch's time."""
 
     total: float
     parts: dict[str, float] = {}
@@ -38,6 +38,7 @@ class JobResult(ResultPart):
     timing: Timing
     main_artifact: str | None = Field(default=None, description="the artifact to look at first")
     verdict: str | None = Field(
-        default=None, description="the whole job's, where there is one; in `Bauta-Verdict`, too"
+        default=None,
+        description="verdict of the job, if its kind has one; also in `Bauta-Verdict`",
     )
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,9 @@ class ClassifiedFace(ResultPart):
     """One face and its label."""
 
     box: Box = Field(description="in pixels of the upright photo")
-    detection_score: float | None = Field(description="of the face finder; null for given boxes")
+    detection_score: float | None = Field(
+        description="confidence of the face finder; null for given boxes"
+    )
     label: str
     probabilities: dict[str, float]
 

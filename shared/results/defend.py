@@ -11,14 +11,14 @@ Verdict = Literal["steady", "label_changed", "abstained", "suspicious"]
 
 
 class Labeled(ResultPart):
-    """What the classifier says."""
+    """Labels and probabilities of the classifier."""
 
     label: str
     probabilities: dict[str, float]
 
 
 class Certified(ResultPart):
-    """What randomized smoothing vouches for (Cohen et al. 2019)."""
+    """The certificate of randomized smoothing (Cohen et al. 2019)."""
 
     abstains: bool = Field(description="no label is frequent enough to be certified")
     radius: float = Field(
@@ -34,12 +34,12 @@ class Certified(ResultPart):
 
 
 class AfterStep(Labeled):
-    """What the classifier says after a defense and those before it."""
+    """The classifier's answer after this defense and those before it."""
 
     defense: str
     parameters: dict[str, Any]
     size: tuple[int, int] = Field(description="height and width after it, in pixels")
-    changed_pixels: int | None = Field(description="null where the defense resizes")
+    changed_pixels: int | None = Field(description="null if the defense resizes")
     mean_change: float | None = Field(description="of a channel's value, in units of 1/255")
     certificate: Certified | None = Field(
         default=None,

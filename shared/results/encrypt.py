@@ -11,7 +11,7 @@ Verdict = Literal["protected", "weak", "unprotected", "unverified", "no-face"]
 
 
 class RecognizerUsed(ResultPart):
-    """A recognizer, what it comes from, and what it was used for."""
+    """A recognizer, its lineage, and its role in the job."""
 
     id: str
     architecture: str
@@ -30,7 +30,7 @@ class RecognizerUsed(ResultPart):
 
 
 class Identified(ResultPart):
-    """Whom a recognizer takes a face for, among the job's `people`."""
+    """The person a recognizer matches a face to, among the job's `people`."""
 
     name: str | None = Field(description="null: none of them")
     probability: float = Field(
@@ -42,7 +42,7 @@ class Identified(ResultPart):
 
 
 class Similarity(ResultPart):
-    """What one recognizer says of a face; cosine similarities in [-1, 1]."""
+    """The answers of one recognizer for a face; cosine similarities in [-1, 1]."""
 
     recognizer: str
     role: Literal["surrogate", "judge"]
@@ -64,7 +64,7 @@ class Similarity(ResultPart):
 
 
 class EncryptedFace(ResultPart):
-    """One face: how far it was changed and what recognizers make of it."""
+    """One face: how much it was changed, and how recognizers match it."""
 
     box: Box
     detection_score: float | None
@@ -92,7 +92,7 @@ class EncryptedImage(ResultPart):
     height: int
     media_type: str
     lossless: bool
-    verdict: Verdict = Field(description="the least of its faces' verdicts")
+    verdict: Verdict = Field(description="the weakest verdict of its faces")
     faces: tuple[EncryptedFace, ...]
     photo: str = Field(
         description="name of the artifact with the photo; it begins with the verdict"

@@ -12,13 +12,13 @@ class Rate(ResultPart):
 
     successes: int
     total: int
-    rate: float | None = Field(description="null where there is nothing to count")
+    rate: float | None = Field(description="null if nothing was counted")
     low: float
     high: float
 
 
 class Figure(ResultPart):
-    """A figure with the 95 % interval of a bootstrap by photo; null where it is not defined."""
+    """A figure with its 95 % bootstrap interval, resampled by photo; null where undefined."""
 
     value: float | None
     low: float | None
@@ -41,7 +41,9 @@ class ModelReport(ResultPart):
     calibration_error: Figure
     sources: dict[str, Rate] = Field(description="accuracy by source, where there are several")
     picture: str = Field(description="artifact: confusion matrix, curves, reliability")
-    errors: str | None = Field(description="artifact: the worst errors; null where there are none")
+    errors: str | None = Field(
+        description="artifact: the most confident errors; null if there are none"
+    )
     document: str = Field(description="artifact: all figures as JSON")
     csv: str = Field(description="artifact: all figures as CSV")
 
@@ -55,7 +57,7 @@ class Paired(ResultPart):
 
 
 class AgainstUndefended(ResultPart):
-    """What is right after the attack, against the same attack on the model alone."""
+    """Accuracy after the attack, compared with the same attack on the undefended model."""
 
     transferred: Paired | None
     adaptive: Paired
@@ -83,7 +85,7 @@ class CertifiedAt(ResultPart):
 
 
 class Certificates(ResultPart):
-    """What randomized smoothing vouches for, against any attack (Cohen et al. 2019)."""
+    """Certified accuracy of randomized smoothing, against any attack (Cohen et al. 2019)."""
 
     sigma: float
     alpha: float = Field(description="risk, for each image, that its certificate is wrong")

@@ -19,7 +19,7 @@ class MaskDesign(ResultPart):
 
 
 class MaskFigures(ResultPart):
-    """How well one recognizer knows people who wear one thing."""
+    """Identification by one recognizer of people who wear one design."""
 
     recognizer: str
     role: Literal["surrogate", "judge"]
@@ -51,11 +51,13 @@ class HogFace(ResultPart):
     """A face that dlib finds."""
 
     box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in pixels")
-    score: float = Field(description="above 0 it counts; good faces reach 2")
+    score: float = Field(
+        description="detector score; above 0 counts as a face, clear faces reach 2"
+    )
 
 
 class HogTiling(ResultPart):
-    """What needs no search: one drawn face side by side, at the side that dlib finds most at."""
+    """Baseline: one drawn face, tiled at its best size."""
 
     picture: str = Field(description="artifact: PNG of the same canvas")
     side: int = Field(description="of the face, in pixels")
@@ -71,7 +73,7 @@ class HogScale(ResultPart):
 
 
 class HogWearing(ResultPart):
-    """How many views of the wearers dlib finds a face in, wearing one thing."""
+    """Number of views of the wearers in which dlib finds a face, by what they wear."""
 
     wearing: Literal["nothing", "plain black", "plain white", "plain gray", "plain blue", "ours"]
     views: int = Field(description="photos times sizes at which the bare face is found")
@@ -80,7 +82,7 @@ class HogWearing(ResultPart):
 
 
 class HogStep(ResultPart):
-    """Where the annealing was."""
+    """State of the annealing at one step."""
 
     step: int = Field(description="0: the start")
     fitness: float = Field(description="of the current pattern")
@@ -108,7 +110,7 @@ class HogFigures(ResultPart):
 
 
 class GenerateMaskResult(JobResult):
-    """Designs, and what recognizers still see through them. Digital, not physically tested."""
+    """Designs, and how well recognizers identify their wearers. Digital, not physically tested."""
 
     kind: Literal["generate-mask"] = "generate-mask"
     tested: Literal["digital, not physically tested"] = "digital, not physically tested"

@@ -8,11 +8,11 @@ from shared.results.base import JobResult, ResultPart
 
 
 class Accuracy(ResultPart):
-    """A share of right answers with its Wilson 95 % interval."""
+    """Accuracy with its Wilson 95 % interval."""
 
     right: int
     total: int
-    rate: float | None = Field(description="null where there is nothing to count")
+    rate: float | None = Field(description="null if nothing was counted")
     low: float
     high: float
 
@@ -22,7 +22,9 @@ class EpochFigures(ResultPart):
 
     epoch: int = Field(description="from 1")
     train_loss: float
-    train_accuracy: float = Field(description="on the changed pictures that were learned from")
+    train_accuracy: float = Field(
+        description="accuracy on the augmented pictures that were trained on"
+    )
     val_loss: float
     val_accuracy: float
     robust_accuracy: float | None = Field(
@@ -31,7 +33,7 @@ class EpochFigures(ResultPart):
 
 
 class DataUsed(ResultPart):
-    """What was learned from, chosen by, and judged on."""
+    """The pictures used for training, selection and testing."""
 
     training: dict[str, int] = Field(description="images by class")
     validation: dict[str, int]
@@ -43,7 +45,7 @@ class DataUsed(ResultPart):
 
 
 class HeldOutFigures(ResultPart):
-    """The model on the `test` split, which nothing was chosen by."""
+    """Accuracy on the `test` split, by which nothing was chosen."""
 
     accuracy: Accuracy
     recall: dict[str, Accuracy] = Field(description="by class")
@@ -71,11 +73,11 @@ class TrainResult(JobResult):
     data: DataUsed
     epochs: tuple[EpochFigures, ...]
     best_epoch: int = Field(description="whose weights were kept, from 1")
-    stopped_early: bool = Field(description="whether patience ran out before the epochs did")
+    stopped_early: bool = Field(description="whether training ended early because of `patience`")
     validation: Accuracy = Field(
-        description="of the epoch that was chosen by it, and so a little too good"
+        description="accuracy of the chosen epoch on the validation split; slightly optimistic"
     )
     test: HeldOutFigures | None = Field(description="null without a `test` split")
     estimated_seconds: float = Field(description="as announced when the job began")
-    data_share: float = Field(description="share of the steps' time that went into reading data")
+    data_share: float = Field(description="share of the time of the steps spent on reading data")
     curves: str = Field(description="name of the artifact with losses and accuracies by epoch")

@@ -1,4 +1,4 @@
-"""Job specs: what a client asks for, one module a kind. Imports pydantic only.
+"""Job specs: the parameters of a job, one module per kind. Imports pydantic only.
 
 A module ``shared/specs/<kind>.py`` defines one subclass of ``JobSpec``; it is found by its
 presence, so that a new kind touches no list. ``ANY_SPEC`` validates their union, discriminated by

@@ -1,4 +1,4 @@
-"""``attack``: how little it takes to change a face's label."""
+"""``attack``: the smallest change of a face that changes its label."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,14 +11,14 @@ from shared.specs.faces import FacesSpec, MaskImages
 INTERACTIVE_IMAGES = 4
 DATA_SECONDS = 24 * 3600.0
 LEVELS = 255.0
-MOST_EPS = 1e6  # an L2 norm in units of 1/255: more than black and white photos are apart
+MOST_EPS = 1e6  # an L2 norm in units of 1/255: larger than any two photos differ
 Eps = Annotated[
     float,
-    Field(gt=0, le=MOST_EPS, description="bound, in units of 1/255; L-infinity: from 1 to 255"),
+    Field(gt=0, le=MOST_EPS, description="bound in units of 1/255; for L-infinity from 1 to 255"),
 ]
 Steps = Annotated[int, Field(ge=1, le=10_000)]
-Queries = Annotated[int, Field(ge=1, le=1_000_000, description="most images shown to the model")]
-Pixels = Annotated[int, Field(ge=1, le=1000, description="most pixels changed")]
+Queries = Annotated[int, Field(ge=1, le=1_000_000, description="maximum number of model queries")]
+Pixels = Annotated[int, Field(ge=1, le=1000, description="maximum number of changed pixels")]
 Norm = Literal["linf", "l2"]
 
 
@@ -77,8 +77,8 @@ class Bounded(AttackChoice):
     def _on_the_grid(self) -> Self:
         if self.norm == "linf" and not 1 <= self.eps <= LEVELS:
             raise ValueError(
-                "an L-infinity `eps` lies between 1 and 255, in units of 1/255: less changes "
-                "nothing on the 8-bit grid"
+                "an L-infinity `eps` lies between 1 and 255, in units of 1/255: a smaller "
+                "one changes nothing on the 8-bit grid"
             )
         return self
 
@@ -190,7 +190,7 @@ AnyAttack = Annotated[
 class AttackSpec(FacesSpec):
     """Change each face until the classifier errs, in its crop or in the photo itself."""
 
-    summary: ClassVar[str] = "Change faces as little as it takes to change their labels"
+    summary: ClassVar[str] = "Find the smallest change of each face that changes its label"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {
             "kind": "attack",
@@ -230,7 +230,8 @@ class AttackSpec(FacesSpec):
         description="ids of uploaded images; files sent in the same multipart call are added",
     )
     data: DataSample | None = Field(
-        default=None, description="or a sample of a data set, with its own boxes and labels"
+        default=None,
+        description="a sample of a data set, with its boxes and labels, instead of `images`",
     )
     attack: AnyAttack = PGD()
     at: Literal["model", "photo"] = Field(
@@ -244,18 +245,18 @@ class AttackSpec(FacesSpec):
         default=None,
         max_length=100,
         description=(
-            "the faces' true label; default: the data set's, and for uploaded images what the "
-            "classifier says of each"
+            "the true label of the faces; default: the label in the data set, or for uploaded "
+            "images the label that the classifier predicts"
         ),
     )
     target: str | None = Field(
-        default=None, max_length=100, description="the label to reach; default: any other"
+        default=None, max_length=100, description="target label; default: any other label"
     )
     region: Literal["image", "face", "mask"] | Box | MaskImages = Field(
         default="image",
         description=(
-            "where pixels may change: the whole crop, the face's box, its lower part where a mask "
-            "sits, a box in pixels of the photo, or wherever uploaded mask images are not black"
+            "where pixels may change: the whole crop, the face box, its lower part where a mask "
+            "sits, a box in pixels of the photo, or the non-black pixels of uploaded mask images"
         ),
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -263,14 +264,18 @@ class AttackSpec(FacesSpec):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if (self.data is None) == (not self.images):
-            raise ValueError("give `images`, or `data`: one of the two")
+            raise ValueError("give either `images` or `data`")
         if self.data is not None and (self.faces != "auto" or self.label is not None):
-            raise ValueError("a data set has boxes and labels of its own: no `faces`, no `label`")
+            raise ValueError(
+                "a data set brings its own boxes and labels: leave out `faces` and `label`"
+            )
         if self.target is not None and self.target == self.label:
-            raise ValueError("`target` is the faces' own label: name another")
+            raise ValueError("`target` equals `label`: name another label")
         if isinstance(self.region, MaskImages):
             if self.data is not None:
-                raise ValueError("mask images are those of uploaded photos, not of a data set")
+                raise ValueError(
+                    "mask images need uploaded photos: they cannot be used with `data`"
+                )
             self.region.check_number("region", len(self.images))
         return self
 

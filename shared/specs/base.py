@@ -1,4 +1,4 @@
-"""What every job spec shares."""
+"""The base of all job specs."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,7 +27,7 @@ class JobSpec(BaseModel):
     spec_version: ClassVar[int] = 1
     summary: ClassVar[str]
     spec_examples: ClassVar[list[dict[str, Any]]] = []
-    # Where such jobs are created with the file they work on, if not by ``POST /v1/jobs/{kind}``.
+    # The endpoint that creates these jobs with their file, if not ``POST /v1/jobs/{kind}``.
     endpoint: ClassVar[str | None] = None
 
     kind: str
@@ -44,17 +44,17 @@ class JobSpec(BaseModel):
 
     @property
     def model_ids(self) -> tuple[str, ...]:
-        """The models that the job names, shipped ones too."""
+        """The models that the job names, including bundled ones."""
         return ()
 
     @property
     def queue(self) -> Queue:
-        """The queue this job belongs to, from its own size."""
+        """The queue of this job, chosen by its size."""
         return "batch"
 
     @property
     def batch_key(self) -> str | None:
-        """Jobs with an equal key may run together as one batch; ``None``: always alone."""
+        """Jobs with equal keys may run as one batch; ``None``: the job runs alone."""
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""``classify``: who wears a mask."""
+"""``classify``: find faces and tell who wears a mask."""
 
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +25,7 @@ class ClassifySpec(FacesSpec):
     ]
 
     kind: Literal["classify"] = "classify"
-    annotate: bool = Field(True, description="draw boxes and labels into a picture of each image")
+    annotate: bool = Field(True, description="draw boxes and labels on a copy of each image")
 
     @property
     def queue(self) -> Queue:
@@ -34,7 +34,7 @@ class ClassifySpec(FacesSpec):
     @property
     def batch_key(self) -> str | None:
         if len(self.images) > BATCHED_IMAGES:
-            return None  # a batch by itself: joined, it would only keep others waiting
+            return None  # large enough to fill a batch alone; joining others would only delay them
         return f"classify:{self.model or ''}"
 
     @property

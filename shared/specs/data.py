@@ -1,4 +1,4 @@
-"""Which images of a registered data set a job works on."""
+"""The images of a registered data set that a job works on."""
 
 from typing import Annotated, Literal
 
@@ -15,6 +15,6 @@ class DataSample(BaseModel):
     dataset: DatasetId = Field(description="id of a data set")
     split: Literal["train", "val", "test", "all"] = "test"
     sample: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="so many images at most; default: all"
+        default=None, ge=1, le=1_000_000, description="maximum number of images; default: all"
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="which ones")

@@ -1,4 +1,4 @@
-"""``defend``: what defenses make of photos, and of their labels."""
+"""``defend``: apply defenses to photos and compare labels before and after."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -24,7 +24,7 @@ class SeamCarving(Step):
 
     name: Literal["seam_carving"] = "seam_carving"
     energy: Literal["gradient", "entropy", "forward"] = "entropy"
-    protect_face: bool = Field(default=False, description="keep seams out of the face's box")
+    protect_face: bool = Field(default=False, description="keep seams out of the face box")
 
 
 class Median(Step):
@@ -35,7 +35,7 @@ class Median(Step):
 
 
 class BitDepth(Step):
-    """Fewer levels a channel."""
+    """Bit-depth reduction: fewer levels per channel (Xu et al. 2018)."""
 
     name: Literal["bit_depth"] = "bit_depth"
     bits: int = Field(default=4, ge=1, le=8)
@@ -49,7 +49,7 @@ class NonLocalMeans(Step):
 
 
 class Jpeg(Step):
-    """A pass through JPEG."""
+    """JPEG compression."""
 
     name: Literal["jpeg"] = "jpeg"
     quality: int = Field(default=75, ge=1, le=95)
@@ -63,12 +63,12 @@ class TotalVariation(Step):
 
 
 class PixelRepair(Step):
-    """Finds pixels that hold the label and paints them over."""
+    """Find the pixels that decide the label and inpaint them."""
 
     name: Literal["pixel_repair"] = "pixel_repair"
     pixels: int = Field(default=5, ge=1, le=32)
     threshold: float = Field(
-        default=0.1, ge=0, le=2, description="least L1 change of the probabilities to act upon"
+        default=0.1, ge=0, le=2, description="minimum L1 change of the probabilities for a repair"
     )
 
 
@@ -90,13 +90,20 @@ class Smoothing(Step):
     """Randomized smoothing: the most frequent label under noise, with a certified radius."""
 
     name: Literal["smoothing"] = "smoothing"
-    sigma: float = Field(default=0.12, gt=0, le=1, description="of the noise, in the range [0, 1]")
-    alpha: float = Field(
-        default=0.001, ge=1e-6, le=0.1, description="risk that a label or a radius is wrong"
+    sigma: float = Field(
+        default=0.12,
+        gt=0,
+        le=1,
+        description="standard deviation of the noise; pixels are in [0, 1]",
     )
-    selection: int = Field(default=100, ge=10, le=10_000, description="draws to choose a label by")
+    alpha: float = Field(
+        default=0.001, ge=1e-6, le=0.1, description="probability that a label or radius is wrong"
+    )
+    selection: int = Field(
+        default=100, ge=10, le=10_000, description="noise samples used to choose the label"
+    )
     samples: int = Field(
-        default=1000, ge=20, le=100_000, description="further draws to certify it by"
+        default=1000, ge=20, le=100_000, description="noise samples used to certify it"
     )
 
 
@@ -118,13 +125,13 @@ AnyStep = Annotated[
 def check_order(steps: Sequence[Step]) -> None:
     """Raise ``ValueError`` where randomized smoothing is not the last step."""
     if any(isinstance(step, Smoothing) for step in steps[:-1]):
-        raise ValueError("`smoothing` must be the last step: no picture leaves it")
+        raise ValueError("`smoothing` must be the last step: it returns a label, not a picture")
 
 
 class DefendSpec(FacesSpec):
     """Apply defenses to each face, one after the other, and classify before and after each."""
 
-    summary: ClassVar[str] = "Apply defenses to faces and see what becomes of their labels"
+    summary: ClassVar[str] = "Apply defenses to faces and compare labels before and after"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {
             "kind": "defend",
@@ -148,7 +155,7 @@ class DefendSpec(FacesSpec):
         default=(PixelRepair(), SeamCarving()),
         min_length=1,
         max_length=8,
-        description="applied in order; `smoothing` last, if at all",
+        description="applied in order; `smoothing` must come last",
     )
     cut_size: int | None = Field(
         default=None,
@@ -161,7 +168,7 @@ class DefendSpec(FacesSpec):
     )
     protect: MaskImages | None = Field(
         default=None,
-        description="seams keep out of where uploaded mask images are not black",
+        description="seams avoid the non-black pixels of uploaded mask images",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of random defenses")
 

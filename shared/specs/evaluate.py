@@ -1,4 +1,4 @@
-"""``evaluate``: how right classifiers are, and what is left of it under attack."""
+"""``evaluate``: accuracy of classifiers, clean and under attack."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -15,26 +15,26 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Chain = Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=8)]
 MOST_ROWS = 400
 
-# Parameters that a sweep may vary; those named here take whole numbers.
+# The parameters that take integers in a sweep.
 _WHOLE = ("steps", "restarts", "pixels", "population", "generations", "queries")
 
 
 class Sweep(BaseModel):
-    """One parameter of the attacks at several values; attacks without it run once."""
+    """One attack parameter at several values; attacks that lack it run once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameter: Literal[
         "eps", "steps", "restarts", "pixels", "population", "generations", "queries"
-    ] = Field(description="`pixels` is k of the pixel attacks")
+    ] = Field(description="`pixels` is k of the few-pixel attacks")
     values: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=2, max_length=20)
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
         if len(set(self.values)) != len(self.values):
-            raise ValueError("`values` names one twice")
+            raise ValueError("`values` contains a duplicate")
         if self.parameter in _WHOLE and any(value != int(value) for value in self.values):
-            raise ValueError(f"`{self.parameter}` takes whole numbers")
+            raise ValueError(f"`{self.parameter}` takes integers")
         return self
 
     @property
@@ -45,9 +45,11 @@ class Sweep(BaseModel):
 
 
 class EvaluateSpec(ImagesSpec):
-    """Judge models on labeled images: clean, and for each attack with and without each defense."""
+    """Measure models on labeled images: clean, and under each attack with each defense."""
 
-    summary: ClassVar[str] = "Judge models on labeled images, also under attack and defended"
+    summary: ClassVar[str] = (
+        "Measure the accuracy of models on labeled images, also under attack and with defenses"
+    )
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {
             "kind": "evaluate",
@@ -73,17 +75,19 @@ class EvaluateSpec(ImagesSpec):
     kind: Literal["evaluate"] = "evaluate"
     data: DataSample | None = Field(default=None, description="a sample of a data set")
     images: tuple[ImageId, ...] = Field(
-        default=(), max_length=10_000, description="or uploaded images, each a whole face crop"
+        default=(),
+        max_length=10_000,
+        description="uploaded images, each a whole face crop, instead of `data`",
     )
     labels: tuple[Label, ...] = Field(default=(), description="the label of each uploaded image")
     models: tuple[ModelId, ...] = Field(
-        default=(), max_length=8, description="default: the service's default mask classifier"
+        default=(), max_length=8, description="default: the tenant's default mask classifier"
     )
     attacks: tuple[AnyAttack, ...] = Field(default=(), max_length=16)
     defenses: tuple[Chain, ...] = Field(
         default=(),
         max_length=16,
-        description="each a list of steps, applied in order; every one is judged by itself",
+        description="each defense is a list of steps, applied in order; each is evaluated alone",
     )
     cut_size: int | None = Field(
         default=None,
@@ -115,7 +119,10 @@ class EvaluateSpec(ImagesSpec):
         default=200, ge=1, le=10_000, description="training images attacked in each round"
     )
     draws: int = Field(
-        default=8, ge=1, le=100, description="of a random defense, averaged (EOT) in attacks"
+        default=8,
+        ge=1,
+        le=100,
+        description="samples of a random defense that attacks average over (EOT)",
     )
     judged_draws: int = Field(
         default=10,
@@ -126,23 +133,29 @@ class EvaluateSpec(ImagesSpec):
             "where more than half of them are; the attack sees none of them"
         ),
     )
-    bootstrap: int = Field(default=500, ge=50, le=5000, description="draws for the intervals")
+    bootstrap: int = Field(
+        default=500, ge=50, le=5000, description="bootstrap samples for the intervals"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if (self.data is None) == (not self.images):
-            raise ValueError("give `data`, or `images` with `labels`: one of the two")
+            raise ValueError("give either `data`, or `images` with `labels`")
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"`labels` has {len(self.labels)} entries for {len(self.images)} images: one each"
             )
         if len(set(self.models)) != len(self.models):
-            raise ValueError("`models` names one twice")
+            raise ValueError("`models` contains a duplicate")
         if self.defenses and not self.attacks:
-            raise ValueError("defenses are judged by attacks: name at least one in `attacks`")
+            raise ValueError(
+                "defenses are measured under attack: name at least one attack in `attacks`"
+            )
         if self.detector and not self.attacks:
-            raise ValueError("a detector is judged by attacks: name at least one in `attacks`")
+            raise ValueError(
+                "a detector is measured under attack: name at least one attack in `attacks`"
+            )
         self._refuse_wrong_defenses()
         self._refuse_useless_sweep()
         if self.rounds:
@@ -157,9 +170,9 @@ class EvaluateSpec(ImagesSpec):
             check_order(chain)
         carving = [s for chain in self.defenses for s in chain if isinstance(s, SeamCarving)]
         if any(step.protect_face for step in carving):
-            raise ValueError("crops have no box of the face: `protect_face` cannot be used")
+            raise ValueError("crops have no face box: `protect_face` cannot be used")
         if self.cut_size is not None and not carving:
-            raise ValueError("`cut_size` is that of pictures to be carved: no defense here carves")
+            raise ValueError("`cut_size` applies to seam carving: no defense here carves seams")
 
     def _refuse_useless_sweep(self) -> None:
         if self.sweep is None:
@@ -170,7 +183,7 @@ class EvaluateSpec(ImagesSpec):
 
     def _refuse_rounds(self) -> None:
         if self.data is None or self.data.split not in ("val", "test"):
-            raise ValueError("`rounds` learn from `train`: judge on the split `test` or `val`")
+            raise ValueError("`rounds` train on the split `train`: evaluate on `test` or `val`")
         if len(self.attacks) != 1 or len(self.models) > 1:
             raise ValueError("`rounds` need exactly one attack and at most one model")
 

@@ -11,7 +11,7 @@ MODEL_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 
 
 class MaskImages(BaseModel):
-    """Pictures that mark a part of each photo: their pixels that are not black."""
+    """Pictures whose non-black pixels mark a part of each photo."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""``generate-mask``: face masks whose design keeps recognizers from knowing the wearer."""
+"""``generate-mask``: face masks whose design hides the wearer from recognizers."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ _OF_HOG = frozenset({"kind", "method", "hog", "images", "seed"})
 
 
 class MaskHyperparameters(BaseModel):
-    """How a generator is trained; an epoch takes one photo of every person."""
+    """Training of a generator; one epoch uses one photo of every person."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,14 +30,14 @@ class MaskHyperparameters(BaseModel):
         default=0.05,
         ge=0,
         le=100,
-        description="weight of the designs' likeness to each other; 0 suits `conditional`",
+        description="weight of the similarity between designs; 0 suits `conditional`",
     )
 
 
 class GenerateMaskSpec(ImagesSpec):
     """Design face masks against recognizers, for many people or for one."""
 
-    summary: ClassVar[str] = "Design printable face masks that recognizers do not see through"
+    summary: ClassVar[str] = "Design printable face masks that hide the wearer from recognizers"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {"kind": "generate-mask", "images": ["img_0123456789abcdef01234567"]},
         {
@@ -74,10 +74,13 @@ class GenerateMaskSpec(ImagesSpec):
     )
     dataset: DatasetId | None = Field(
         default=None,
-        description="a data set with a folder a person: the design is to protect anyone",
+        description="a data set with one folder per person: the design is to protect anyone",
     )
     people: int | None = Field(
-        default=None, ge=2, le=100_000, description="so many people of the data set; default: all"
+        default=None,
+        ge=2,
+        le=100_000,
+        description="maximum number of people of the data set; default: all",
     )
     from_model: ModelId | None = Field(
         default=None, description="draw from this generator; nothing is trained"
@@ -113,10 +116,15 @@ class GenerateMaskSpec(ImagesSpec):
         default=None, description="keep the generator under this name, to draw from it later"
     )
     recognizers: tuple[ModelId, ...] | None = Field(
-        default=None, min_length=1, max_length=4, description="trained against; default: see docs"
+        default=None,
+        min_length=1,
+        max_length=4,
+        description="recognizers to train against; default: see docs/masks.md",
     )
     judges: tuple[ModelId, ...] | None = Field(
-        default=None, max_length=4, description="asked only at the end, of people held out"
+        default=None,
+        max_length=4,
+        description="recognizers that evaluate at the end, on held-out people",
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
@@ -125,26 +133,28 @@ class GenerateMaskSpec(ImagesSpec):
         if self.method == "hog":
             return self._only_hog()
         if self.hog != HogSettings():
-            raise ValueError('`hog` sets the method "hog": give `method`, too')
+            raise ValueError('`hog` belongs to the method "hog": set `method` as well')
         own = bool(self.images) and self.from_model is None
         sources = [own, self.dataset is not None, self.from_model is not None]
         if sum(sources) != 1:
-            raise ValueError("give one of `images`, `dataset` and `from_model`")
+            raise ValueError("give exactly one of `images`, `dataset` and `from_model`")
         if self.people is not None and self.dataset is None:
             raise ValueError("`people` counts those of a `dataset`")
         if self.experiment != "free" and self.dataset is None:
-            raise ValueError("an `experiment` tells people apart: it needs a `dataset`")
+            raise ValueError("an `experiment` distinguishes people: it needs a `dataset`")
         if self.from_model is not None and self.model_id is not None:
             raise ValueError("`from_model` trains nothing that `model_id` could keep")
         if self.from_model is not None and (self.conditional or self.projector != "landmarks"):
-            raise ValueError("`conditional` and `projector` are of the training of a generator")
+            raise ValueError("`conditional` and `projector` apply only to training a generator")
         if self.conditional and self.generator == "pixels":
             raise ValueError("`pixels` learns one design for everybody: it cannot be `conditional`")
         if self.projector == "cnn" and self.shape != "surgical":
-            raise ValueError("with `cnn` masks have the shape that they have on the photos")
+            raise ValueError(
+                "`shape` cannot be set with `cnn`: masks keep their shape on the photos"
+            )
         both = set(self.recognizers or ()) & set(self.judges or ())
         if both:
-            raise ValueError(f"{sorted(both)} cannot judge what it was trained against")
+            raise ValueError(f"{sorted(both)} cannot evaluate a design that was trained against it")
         return self
 
     def _only_hog(self) -> Self:
@@ -155,11 +165,11 @@ class GenerateMaskSpec(ImagesSpec):
             if getattr(self, name) != fields[name].get_default(call_default_factory=True)
         ]
         if foreign:
-            raise ValueError(f'the method "hog" does not know {", ".join(sorted(foreign))}')
+            raise ValueError(f'the method "hog" has no parameter {", ".join(sorted(foreign))}')
         if self.hog.objective == "hide" and not self.images:
-            raise ValueError("to `hide` a wearer takes photos: give `images`")
+            raise ValueError("`hide` needs photos of the wearer: give `images`")
         if self.hog.objective == "decoys" and self.images:
-            raise ValueError("`decoys` are counted in the pattern alone: give no `images`")
+            raise ValueError("`decoys` are counted in the pattern alone: leave out `images`")
         return self
 
     @property

@@ -22,7 +22,7 @@ class HogSettings(BaseModel):
     objective: Literal["decoys", "hide"] = Field(
         default="decoys",
         description=(
-            "`decoys`: as many false faces in the pattern as can be; `hide`: that the faces on "
+            "`decoys`: maximize the false faces in the pattern; `hide`: prevent that the faces on "
             "`images`, who wear the pattern as a mask, are not found"
         ),
     )
@@ -81,11 +81,11 @@ class HogSettings(BaseModel):
 
     @property
     def tile_shape(self) -> tuple[int, int] | None:
-        """Rows and columns of cells that repeat, if any do."""
+        """Rows and columns of cells that repeat, if any."""
         return (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
 
     def _changed(self, names: tuple[str, ...]) -> str:
-        """Name those that are not at their defaults: a spec that was stored holds them all."""
+        """Name only non-default fields: a stored spec contains all of them."""
         fields = type(self).model_fields
         changed = [name for name in names if getattr(self, name) != fields[name].default]
         return ", ".join(f"`{name}`" for name in changed)

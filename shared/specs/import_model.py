@@ -1,4 +1,4 @@
-"""``import-model``: takes an uploaded classifier in."""
+"""``import-model``: register an uploaded classifier."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 class ImportModelSpec(JobSpec):
     """Check the safetensors file that was sent to ``/v1/models`` and register it."""
 
-    summary: ClassVar[str] = "Take an uploaded classifier in: safetensors with a card"
+    summary: ClassVar[str] = "Register an uploaded classifier: safetensors with a card"
     endpoint: ClassVar[str | None] = "/v1/models"
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {
@@ -26,13 +26,16 @@ class ImportModelSpec(JobSpec):
     ]
 
     kind: Literal["import-model"] = "import-model"
-    id: str = Field(pattern=MODEL_ID_PATTERN, description="the name that jobs give in `model`")
+    id: str = Field(pattern=MODEL_ID_PATTERN, description="the id that jobs name in `model`")
     task: str = Field(default="mask", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     architecture: str = Field(min_length=1, max_length=100)
     classes: tuple[Label, ...] = Field(min_length=2, max_length=10_000)
     input_size: int = Field(ge=8, le=1024, description="side of the square input, in pixels")
     crop_margin: float = Field(
-        default=0.15, ge=0, le=2, description="of the face's size, added on each side of its box"
+        default=0.15,
+        ge=0,
+        le=2,
+        description="margin added on each side of the face box, as a share of its size",
     )
     license: str = Field(default="not stated", max_length=1000)
     lineage: tuple[Label, ...] = Field(default=(), max_length=100)
@@ -40,14 +43,14 @@ class ImportModelSpec(JobSpec):
     training: dict[str, Any] = Field(default={})
     metrics: dict[str, Any] = Field(default={})
     threat_model: dict[str, Any] = Field(
-        default={}, description="what attacks it was tested against, and how it fared"
+        default={}, description="the attacks it was tested against, with results"
     )
 
     @field_validator("classes")
     @classmethod
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
-            raise ValueError("a class is named twice")
+            raise ValueError("`classes` contains a duplicate")
         return classes
 
     @property

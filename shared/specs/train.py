@@ -1,4 +1,4 @@
-"""``train``: a classifier of one's own, from one's own pictures."""
+"""``train``: train a classifier on your own pictures."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -48,13 +48,13 @@ class Scratch(Part):
 
 
 class ImageNet(Part):
-    """torchvision's ImageNet weights, if the operator has them or lets them be fetched."""
+    """torchvision's ImageNet weights, if the operator installed them or allows downloads."""
 
     source: Literal["imagenet"] = "imagenet"
 
 
 class FromModel(Part):
-    """Another model of the same architecture; its head, too, where it has the same classes."""
+    """Another model of the same architecture; its head is kept if the classes are the same."""
 
     source: Literal["model"] = "model"
     model: ModelId
@@ -64,24 +64,27 @@ Initialization = Annotated[Scratch | ImageNet | FromModel, Field(discriminator="
 
 
 class Full(Part):
-    """All weights learn from the start."""
+    """All weights are trained from the start."""
 
     name: Literal["full"] = "full"
 
 
 class Features(Part):
-    """A new head on features that are computed once; the backbone stays as it is."""
+    """Train a new head on cached features; the backbone is frozen."""
 
     name: Literal["features"] = "features"
 
 
 class FineTune(Part):
-    """The head learns first, then everything, the backbone more slowly."""
+    """Train the head first, then all layers, the backbone at a lower rate."""
 
     name: Literal["finetune"] = "finetune"
     frozen_epochs: int = Field(default=3, ge=0, le=1000)
     backbone_rate: float = Field(
-        default=0.1, gt=0, le=1, description="of the backbone, as a share of the learning rate"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="learning rate of the backbone, as a share of the head's",
     )
 
 
@@ -89,19 +92,20 @@ Method = Annotated[Full | Features | FineTune, Field(discriminator="name")]
 
 
 class FgsmTraining(Part):
-    """Pictures attacked with one gradient step (Goodfellow et al. 2015; Wong et al. 2020)."""
+    """Adversarial training with one gradient step (Goodfellow et al. 2015; Wong et al. 2020)."""
 
     name: Literal["fgsm"] = "fgsm"
     eps: Eps = 8.0
     norm: Literal["linf", "l2"] = "linf"
     random_start: bool = Field(
-        default=True, description="from a random point, or networks learn to hide their gradients"
+        default=True,
+        description="start from a random point; without it networks learn to mask their gradients",
     )
-    share: Probability = Field(default=1.0, description="of each batch that is attacked")
+    share: Probability = Field(default=1.0, description="share of each batch that is attacked")
 
 
 class PgdTraining(Part):
-    """Pictures attacked with several gradient steps (Madry et al. 2018)."""
+    """Adversarial training with several gradient steps (Madry et al. 2018)."""
 
     name: Literal["pgd"] = "pgd"
     eps: Eps = 8.0
@@ -115,16 +119,18 @@ class PgdTraining(Part):
 
 
 class PixelTraining(Part):
-    """Pictures with few changed pixels."""
+    """Adversarial training with few changed pixels."""
 
     name: Literal["pixels"] = "pixels"
     pixels: int = Field(default=5, ge=1, le=100)
-    tries: int = Field(default=4, ge=1, le=50, description="the worst of so many is learned from")
+    tries: int = Field(
+        default=4, ge=1, le=50, description="number of candidates, of which the worst is trained on"
+    )
     share: Probability = 0.5
 
 
 class Distillation(Part):
-    """Defensive distillation (Papernot et al. 2016): stops weak attacks, not strong ones."""
+    """Defensive distillation (Papernot et al. 2016): it stops only weak attacks."""
 
     name: Literal["distillation"] = "distillation"
     temperature: float = Field(default=20.0, ge=1, le=100)
@@ -140,36 +146,44 @@ Robust = Annotated[
 
 
 class Augmentation(Part):
-    """How far pictures are changed; 0 turns a change off, null leaves it to the preset."""
+    """Strength of the augmentation; 0 turns a change off, null uses the preset."""
 
     flip: Probability | None = Field(default=None, description="probability")
     rotation: float | None = Field(default=None, ge=0, le=180, description="degrees either way")
     zoom: float | None = Field(default=None, ge=0, le=0.9, description="share either way")
     shift: float | None = Field(default=None, ge=0, le=0.9, description="share either way")
     color: float | None = Field(
-        default=None, ge=0, le=1, description="of brightness, contrast and saturation, either way"
+        default=None,
+        ge=0,
+        le=1,
+        description="range of brightness, contrast and saturation, up and down",
     )
-    erase: Probability | None = Field(default=None, description="probability of a rectangle")
-    blur: Probability | None = Field(default=None, description="probability of less resolution")
+    erase: Probability | None = Field(
+        default=None, description="probability of an erased rectangle"
+    )
+    blur: Probability | None = Field(default=None, description="probability of a lower resolution")
 
 
 class Hyperparameters(Part):
-    """Settings of the run; null leaves one to the preset."""
+    """Hyperparameters; null uses the preset."""
 
     epochs: int | None = Field(default=None, ge=1, le=1000)
     batch_size: int | None = Field(default=None, ge=2, le=4096)
     max_lr: float | None = Field(
-        default=None, gt=0, le=10, description="peak of the one-cycle schedule"
+        default=None, gt=0, le=10, description="peak learning rate of the one-cycle schedule"
     )
     optimizer: Literal["adamw", "sgd"] | None = None
     weight_decay: float | None = Field(default=None, ge=0, le=1)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     clip_norm: float | None = Field(default=None, gt=0, le=1000, description="of the gradient")
     balance: Literal["none", "sampling", "weights"] | None = Field(
-        default=None, description="draw classes equally often, or weigh them equally in the loss"
+        default=None, description="sample classes equally often, or weight them equally in the loss"
     )
     patience: int | None = Field(
-        default=None, ge=0, le=1000, description="epochs without progress; 0: all are done"
+        default=None,
+        ge=0,
+        le=1000,
+        description="stop after so many epochs without improvement; 0: never",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto`: bfloat16 where it is known to help"
@@ -180,7 +194,9 @@ class Hyperparameters(Part):
 class TrainSpec(JobSpec):
     """Train a classifier on data sets and register it as a model."""
 
-    summary: ClassVar[str] = "Train a classifier on your data sets, plainly or against attacks"
+    summary: ClassVar[str] = (
+        "Train a classifier on your data sets, with or without adversarial training"
+    )
     spec_examples: ClassVar[list[dict[str, Any]]] = [
         {
             "kind": "train",
@@ -207,7 +223,7 @@ class TrainSpec(JobSpec):
 
     kind: Literal["train"] = "train"
     datasets: tuple[DatasetId, ...] = Field(min_length=1, max_length=16)
-    model_id: ModelId = Field(description="name of the model that will be registered")
+    model_id: ModelId = Field(description="id under which the model is registered")
     task: str = Field(
         default="mask",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$",
@@ -217,13 +233,13 @@ class TrainSpec(JobSpec):
         default=None,
         min_length=2,
         max_length=10_000,
-        description="default: those of the task, or else of the first data set",
+        description="default: the classes of the task, otherwise those of the first data set",
     )
     rename: dict[Label, Label] = Field(
-        default={}, max_length=100, description="labels of the data sets to read as other ones"
+        default={}, max_length=100, description="labels of the data sets to replace by others"
     )
     preset: Literal["paper-000", "paper-001", "paper-003"] | None = Field(
-        default=None, description="settings of a paper; what is given here besides wins"
+        default=None, description="settings of a paper; fields given beside it override them"
     )
     architecture: Architecture | None = Field(
         default=None,
@@ -245,36 +261,41 @@ class TrainSpec(JobSpec):
         default=0.15,
         ge=0.05,
         le=0.5,
-        description="of the training photos, held out where the data sets have no `val` split",
+        description="share of the training photos held out if there is no `val` split",
     )
     crop_margin: float = Field(
-        default=0.15, ge=0, le=2, description="of a face's size, added on each side of its box"
+        default=0.15,
+        ge=0,
+        le=2,
+        description="margin added on each side of the face box, as a share of its size",
     )
     license: str = Field(default="not stated", min_length=1, max_length=200)
     max_hours: float = Field(
-        default=12.0, gt=0, le=24, description="then the best model so far is kept, and it ends"
+        default=12.0, gt=0, le=24, description="training ends then and keeps the best model so far"
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("`classes` names one twice")
+            raise ValueError("`classes` contains a duplicate")
         if self.classes is not None and self.task in TASK_CLASSES:
             wanted = TASK_CLASSES[self.task]
             if set(self.classes) != set(wanted):
                 raise ValueError(f"the classes of the task `{self.task}` are {', '.join(wanted)}")
         if len(set(self.datasets)) != len(self.datasets):
-            raise ValueError("`datasets` names one twice")
+            raise ValueError("`datasets` contains a duplicate")
         if self.initialization.source == "imagenet" and self.architecture in WITHOUT_IMAGENET:
             raise ValueError(f"there are no ImageNet weights for `{self.architecture}`")
         if self.method.name == "features":
             if self.initialization.source == "scratch":
-                raise ValueError("features need a trained backbone: choose an `initialization`")
+                raise ValueError(
+                    "training on features needs a trained backbone: choose an `initialization`"
+                )
             if self.robust is not None:
-                raise ValueError("robust training changes the pictures: features are cached")
+                raise ValueError("robust training changes the pictures: features cannot be cached")
         if self.model_id in self.model_ids:
-            raise ValueError("`model_id` names the new model: it cannot be its own source")
+            raise ValueError("`model_id` names the new model: it cannot also be its source")
         return self
 
     @property

@@ -231,7 +231,7 @@ def test_mask_images_that_do_not_fit_are_refused(context_of: Make, masked: Image
             assert refused.value.slug == "invalid-input"
     with pytest.raises(ValueError, match="2 mask images for 1 images"):
         AttackSpec.model_validate({**given, "region": {"images": masks[:2]}})
-    with pytest.raises(ValueError, match="not of a data set"):
+    with pytest.raises(ValueError, match="cannot be used with `data`"):
         of_data(region={"images": masks[:1]})
 
 
@@ -267,7 +267,7 @@ def test_doubtful_figures_are_warned_of(context_of: Make, masked: Image.Image) -
 
 def test_a_target_that_is_the_label_is_refused() -> None:
     fields = {"images": ["img_0123456789abcdef01234567"], "label": "a", "target": "a"}
-    with pytest.raises(ValueError, match="name another"):
+    with pytest.raises(ValueError, match="name another label"):
         AttackSpec.model_validate(fields)
 
 
@@ -405,10 +405,10 @@ def test_what_does_not_go_with_a_data_set_is_refused(
 ) -> None:
     images = {"images": ["img_0123456789abcdef01234567"]}
     for fields, said in (
-        (images, "one of the two"),
-        ({"data": None}, "one of the two"),
-        ({"label": "with_mask"}, "labels of its own"),
-        ({"faces": "whole"}, "labels of its own"),
+        (images, "either `images` or `data`"),
+        ({"data": None}, "either `images` or `data`"),
+        ({"label": "with_mask"}, "own boxes and labels"),
+        ({"faces": "whole"}, "own boxes and labels"),
     ):
         with pytest.raises(ValueError, match=said):
             of_data(**fields)

@@ -430,9 +430,9 @@ def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"data": None}, "one of the two"),
+        ({"data": None}, "give either `data`"),
         ({"labels": ["with_mask"]}, "one each"),
-        ({"defenses": [[{"name": "jpeg"}]]}, "judged by attacks"),
+        ({"defenses": [[{"name": "jpeg"}]]}, "measured under attack"),
         (
             {
                 "attacks": [{"name": "fgsm"}],
@@ -440,11 +440,11 @@ def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
             },
             "last step",
         ),
-        ({"detector": "feature_squeezing"}, "judged by attacks"),
+        ({"detector": "feature_squeezing"}, "measured under attack"),
         ({"sweep": {"parameter": "eps", "values": [1, 2]}}, "no attack here"),
         (
             {"attacks": [{"name": "pgd"}], "sweep": {"parameter": "steps", "values": [1, 2.5]}},
-            "whole numbers",
+            "takes integers",
         ),
         ({"rounds": 1}, "exactly one attack"),
         (
@@ -453,18 +453,18 @@ def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
                 "attacks": [{"name": "fgsm"}],
                 "rounds": 1,
             },
-            "learn from `train`",
+            "train on the split `train`",
         ),
         (
             {
                 "attacks": [{"name": "fgsm"}],
                 "defenses": [[{"name": "seam_carving", "protect_face": True}]],
             },
-            "no box",
+            "no face box",
         ),
         (
             {"attacks": [{"name": "fgsm"}], "defenses": [[{"name": "median"}]], "cut_size": 64},
-            "no defense here carves",
+            "no defense here carves seams",
         ),
         (
             {
@@ -473,7 +473,7 @@ def test_uploaded_images_with_labels(context_of: Make, small: Any) -> None:
             },
             "energy",
         ),
-        ({"models": ["small", "small"]}, "twice"),
+        ({"models": ["small", "small"]}, "contains a duplicate"),
     ],
 )
 def test_refuses(wrong: dict[str, Any], why: str) -> None:
