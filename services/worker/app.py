@@ -19,7 +19,7 @@ from celery.worker.request import Request
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import Services
 from services.worker.runtime.engine import Engine, find_job_module
-from services.worker.runtime.heartbeat import Heart
+from services.worker.runtime.heartbeat import Heartbeat
 from services.worker.runtime.memory import keep_freed_memory
 from shared.db import Repository, create_database_engine
 from shared.doorbell import LOOK, Doorbell, create_celery_app
@@ -83,9 +83,9 @@ class Worker:
             models=ModelCache(settings.model_cache_bytes),
             device=device,
         )
-        self.heart = Heart(repository, settings, owner=owner, health_file=health_file)
+        self.heartbeat = Heartbeat(repository, settings, owner=owner, health_file=health_file)
         self.engine = Engine(
-            self.services, self.heart, self._doorbell, owner=owner, find_module=find_module
+            self.services, self.heartbeat, self._doorbell, owner=owner, find_module=find_module
         )
         self.celery = self._celery_app(owner)
         self._owner = owner
@@ -104,7 +104,7 @@ class Worker:
 
     def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
-        self.heart.start()
+        self.heartbeat.start()
         worker_ready.connect(self._on_ready, weak=False)
         consumer = self.celery.Worker(
             pool="solo",
@@ -119,7 +119,7 @@ class Worker:
             quiet=True,
         )
         consumer.start()
-        self.heart.stop()
+        self.heartbeat.stop()
         self._doorbell.close()
         return int(consumer.exitcode or 0)
 
@@ -140,7 +140,7 @@ class Worker:
         """Finish what runs within the drain time, or hand it back; the second call: at once."""
         seconds = 0.0 if self.engine.stopping else self.settings.drain_seconds
         self.engine.stopping = True
-        self.heart.hand_back_within(seconds)
+        self.heartbeat.hand_back_within(seconds)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -168,7 +168,7 @@ def _watch_signals(stop: Callable[[], None]) -> None:
 def run(settings: Settings, *, health_file: Path | None = None) -> int:
     """Run a worker in this process until it is told to stop.
 
-    ``health_file`` is touched while the worker is warm and its heart beats.
+    ``health_file`` is touched while the worker is warm and its heartbeat runs.
     """
     from services.worker.jobs.kit.models import warm  # noqa: PLC0415 - torch takes seconds to import
     from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above

@@ -12,6 +12,7 @@ from services.worker.models.optimized.fold_batch_norm import fold_batch_norm
 from services.worker.models.optimized.frozen import with_bf16_weights
 from services.worker.models.optimized.small_maps import small_maps_as_products
 from services.worker.models.optimized.squeeze_excitation import with_lean_squeezes
+from services.worker.stopping import CancelCheck
 
 # Pixels a forward pass: more no longer helps, and a cancel would wait longer.
 PIXELS_CPU = 2**16
@@ -36,7 +37,7 @@ class Oracle:
         model: Classifier,
         example: Tensor,
         *,
-        check_cancel: Callable[[], None] | None = None,
+        check_cancel: CancelCheck | None = None,
         fold: bool = True,
         search_bf16: bool = False,
     ) -> None:

@@ -16,8 +16,7 @@ from services.worker.attacks.region import Region
 from services.worker.attacks.results import AttackBatch, AttackResult, Checkpoint
 from services.worker.attacks.scene import Scene, Tally
 from services.worker.models.base import Classifier
-
-Progress = Callable[[int, int, str], None]
+from services.worker.stopping import CancelCheck, Progress
 
 
 @dataclass
@@ -52,7 +51,7 @@ def run(
     seed: int = 0,
     indices: Sequence[int] | None = None,
     progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
     save: Callable[[Checkpoint], None] | None = None,
     save_every_s: float = 30.0,
     resume: Checkpoint | None = None,

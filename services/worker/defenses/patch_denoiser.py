@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from services.worker.defenses.base import FixedDefense, derive, straight_through
 from services.worker.defenses.pixels import check_images, to_grid
+from services.worker.stopping import CancelCheck
 
 WEIGHTS = Path(__file__).parent / "patch_denoiser.safetensors"
 _WIDTH = 24
@@ -107,7 +108,7 @@ def train_denoiser(
     batch: int = 32,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> DenoiserNetwork:
     """Train a denoiser on clean images ``(N, 3, H, W)`` in [0, 1] with pixels spoiled at random.
 

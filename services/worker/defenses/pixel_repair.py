@@ -7,7 +7,6 @@ taken; then the next with that one gone, because the pixels of an n-pixel attack
 together. They are suspicious if, together, they move the class probabilities by a threshold.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from services.worker.defenses.base import FixedDefense
 from services.worker.defenses.filters import MedianFilter
 from services.worker.defenses.pixels import check_images, to_grid
+from services.worker.stopping import CancelCheck
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class PixelRepair(FixedDefense):
         return self.repair(images).images
 
     @torch.no_grad()
-    def repair(self, images: Tensor, *, check_cancel: Callable[[], None] | None = None) -> Repair:
+    def repair(self, images: Tensor, *, check_cancel: CancelCheck | None = None) -> Repair:
         """Return the repaired images with the positions and effects of the pixels found."""
         check_images(images)
         images = to_grid(images.detach())
@@ -80,7 +80,7 @@ class PixelRepair(FixedDefense):
         return Repair(images=torch.stack(repaired), positions=positions, effects=effects)
 
     def _repair_one(
-        self, image: Tensor, median: Tensor, check_cancel: Callable[[], None] | None
+        self, image: Tensor, median: Tensor, check_cancel: CancelCheck | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         distance = (image - median).abs().amax(0).flatten()
         order = distance.argsort(descending=True, stable=True)[: self.candidates]

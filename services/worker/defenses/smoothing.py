@@ -6,7 +6,6 @@ under Gaussian noise; if that class has probability at least p > 1/2, no perturb
 below sigma * Phi^-1(p) changes the answer.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from services.worker.defenses.base import derive
 from services.worker.defenses.noise import Noise
 from services.worker.defenses.pixels import check_images
+from services.worker.stopping import CancelCheck
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Smoothing:
         samples: int = 100,
         seed: int = 0,
         index: int = 0,
-        check_cancel: Callable[[], None] | None = None,
+        check_cancel: CancelCheck | None = None,
     ) -> int | None:
         """Return the class of an image ``(3, H, W)``, or ``None`` (abstain).
 
@@ -79,7 +79,7 @@ class Smoothing:
         samples: int = 1000,
         seed: int = 0,
         index: int = 0,
-        check_cancel: Callable[[], None] | None = None,
+        check_cancel: CancelCheck | None = None,
     ) -> Certificate:
         """Choose a class by ``selection`` draws and bound its probability by ``samples`` others."""
         chosen = int(self._count(image, selection, derive(seed, index, 0), check_cancel).argmax())
@@ -91,7 +91,7 @@ class Smoothing:
 
     @torch.no_grad()
     def _count(
-        self, image: Tensor, samples: int, seed: int, check_cancel: Callable[[], None] | None
+        self, image: Tensor, samples: int, seed: int, check_cancel: CancelCheck | None
     ) -> Tensor:
         check_images(image[None])
         if samples < 1:

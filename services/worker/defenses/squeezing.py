@@ -6,7 +6,7 @@ often is not. The score is the largest L1 distance between the class probabiliti
 those of its squeezed versions, 0 to 2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from services.worker.defenses.base import Defense
 from services.worker.defenses.filters import BitDepth, MedianFilter, NonLocalMeans
+from services.worker.stopping import CancelCheck
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class SqueezingDetector:
         self.batch, self.seed = batch, seed
 
     @torch.no_grad()
-    def score(self, images: Tensor, *, check_cancel: Callable[[], None] | None = None) -> Tensor:
+    def score(self, images: Tensor, *, check_cancel: CancelCheck | None = None) -> Tensor:
         """Return the scores ``(N,)`` of images ``(N, 3, H, W)``."""
         scores = []
         for start in range(0, len(images), self.batch):

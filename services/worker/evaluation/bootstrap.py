@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.worker.stopping import CancelCheck
+
 DRAWS = 500
 
 Indices = NDArray[np.integer[Any]]
@@ -36,7 +38,7 @@ def bootstrap(
     *,
     seed: int = 0,
     draws: int = DRAWS,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> dict[str, Interval]:
     """Return every statistic of all rows with the interval of draws of whole groups.
 

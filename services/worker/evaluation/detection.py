@@ -1,6 +1,6 @@
 """How well a detector tells attacked images from clean ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from services.worker.evaluation.areas import roc_area
 from services.worker.evaluation.bootstrap import DRAWS, Indices, Interval, bootstrap
 from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.stopping import CancelCheck
 
 Scores = NDArray[np.floating[Any]]
 
@@ -42,7 +43,7 @@ def judge_detector(
     attacked_groups: Sequence[str],
     seed: int = 0,
     draws: int = DRAWS,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> Detected:
     """Judge scores of clean images ``(M,)`` and of attacked ones ``(N,)``.
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from services.worker.evaluation.areas import average_precision, roc_area
 from services.worker.evaluation.bootstrap import DRAWS, Indices, Interval, bootstrap
 from services.worker.evaluation.metrics import Rate, calibration_error, wilson
+from services.worker.stopping import CancelCheck
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -97,7 +98,7 @@ def full_report(
     sources: Sequence[str] | None = None,
     seed: int = 0,
     draws: int = DRAWS,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> FullReport:
     """Judge probabilities ``(N, C)`` against labels ``(N,)`` in ``0 … C - 1``.
 
@@ -146,7 +147,7 @@ def _summary(
     *,
     seed: int,
     draws: int,
-    check_cancel: Callable[[], None] | None,
+    check_cancel: CancelCheck | None,
 ) -> Summary:
     classes = list(range(len(names)))
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=classes)

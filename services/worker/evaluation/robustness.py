@@ -5,7 +5,7 @@ without the defense, which papers often report, stands beside it.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,8 +24,7 @@ from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.outcomes import adversarial
 from services.worker.evaluation.paired import McNemar, mcnemar
 from services.worker.evaluation.setting import ATTACKING, Setting
-
-Progress = Callable[[int, int, str], None]
+from services.worker.stopping import CancelCheck, Progress
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def attack_images(
     indices: Sequence[int],
     seed: int,
     progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> AttackBatch:
     """Attack uint8 images ``(N, 3, S, S)`` through all that stands before the classifier."""
     return run(
@@ -208,7 +207,7 @@ def right(
     *,
     seed: int,
     first: int = 0,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> NDArray[np.bool_]:
     """Return which images are classified right, the defense in front."""
     found = setting.answers(images, seed=seed, first=first, check_cancel=check_cancel)
@@ -222,7 +221,7 @@ def transfer(
     *,
     seed: int,
     first: int = 0,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> NDArray[np.bool_]:
     """Return which images attacked without the defense are right with it."""
     pictures = adversarial(undefended)

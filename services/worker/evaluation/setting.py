@@ -1,7 +1,7 @@
 """What a row of a robustness table is about: a model, a defense in front, and pictures."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -20,6 +20,7 @@ from services.worker.defenses.smoothing import (
 )
 from services.worker.defenses.through import DefendedClassifier
 from services.worker.models.base import Classifier
+from services.worker.stopping import CancelCheck
 
 COST_BATCH = 16
 COST_ROUNDS = 3
@@ -154,7 +155,7 @@ class Setting:
         *,
         seed: int,
         first: int = 0,
-        check_cancel: Callable[[], None] | None = None,
+        check_cancel: CancelCheck | None = None,
     ) -> Answers:
         """Return the answers to uint8 images; ``first`` numbers the first one for the draws."""
         votes = self._votes(images, self.draws_judged, derive(seed, JUDGING), first, check_cancel)
@@ -171,7 +172,7 @@ class Setting:
         *,
         seed: int,
         first: int = 0,
-        check_cancel: Callable[[], None] | None = None,
+        check_cancel: CancelCheck | None = None,
     ) -> list[Certificate]:
         """Return the certificates of uint8 images, of the pictures as they reach the noise.
 
@@ -221,7 +222,7 @@ class Setting:
         draws: int,
         seed: int,
         first: int,
-        check_cancel: Callable[[], None] | None,
+        check_cancel: CancelCheck | None,
     ) -> Tensor:
         """Return how many of ``draws`` gave each class, ``(N, C)``."""
         device = next(self.classifier.parameters()).device

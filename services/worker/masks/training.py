@@ -27,6 +27,7 @@ from services.worker.masks.terms import likeness, non_printability, total_variat
 from services.worker.masks.wearers import Wearers, gallery
 from services.worker.models.optimized.frozen import quickened, with_bf16_weights
 from services.worker.models.recognizers import Recognizer
+from services.worker.stopping import CancelCheck
 
 Experiment = Literal["free", "0", "1", "2", "3"]
 L1 = 0.01  # paper 004's lambda on the discriminator's weights
@@ -102,7 +103,7 @@ class Live:
 
 State = dict[str, Any]
 Save = Callable[[State], None]
-Progress = Callable[[MaskEpoch, int], None]
+EpochProgress = Callable[[MaskEpoch, int], None]
 
 
 def train_masks(
@@ -110,9 +111,9 @@ def train_masks(
     recognizers: Sequence[Recognizer],
     config: MaskConfig,
     *,
-    progress: Progress | None = None,
+    progress: EpochProgress | None = None,
     watch: Callable[[Live], None] | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
     save: Save | None = None,
     resume: State | None = None,
 ) -> MaskRun:
@@ -176,7 +177,7 @@ class _Run:
     def plays(self) -> bool:
         return self.config.experiment != "free"
 
-    def one_epoch(self, check_cancel: Callable[[], None] | None) -> None:
+    def one_epoch(self, check_cancel: CancelCheck | None) -> None:
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(self._seed())
         people = torch.randperm(len(self.photos), generator=generator)

@@ -1,11 +1,10 @@
 """A classifier's answers to many images, as training and judging ask for them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from services.worker.models.base import Classifier
+from services.worker.stopping import CancelCheck
 
 
 @torch.inference_mode()
@@ -15,7 +14,7 @@ def predict(
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 128,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> Tensor:
     """Return logits ``(N, C)`` of uint8 images ``(N, 3, S, S)``, on the CPU, in ``eval()``."""
     classifier.eval()

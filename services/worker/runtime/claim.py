@@ -4,31 +4,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from services.worker.stopping import Stopped
 from shared.db.tables import Job
 
 
-class JobStopped(BaseException):
-    """Raised inside a job that has to stop. Not an ``Exception``: no job may swallow it."""
-
-
-class Cancelled(JobStopped):
-    """The client asked for it."""
-
-
-class DeadlineExceeded(JobStopped):
-    """The job ran past its deadline."""
-
-
-class LeaseLost(JobStopped):
-    """Another worker may run the job now; nothing it does counts any more."""
-
-
-class HandBack(JobStopped):
-    """The worker is shutting down and returns the job to the queue."""
-
-
 @dataclass(eq=False)
-class Held:
+class Claim:
     """A claimed job. Its flags are set by the heartbeat thread and read by the job."""
 
     job: Job
@@ -39,7 +20,7 @@ class Held:
     hand_back: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def of(cls, job: Job, *, lease_seconds: float) -> "Held":
+    def of(cls, job: Job, *, lease_seconds: float) -> "Claim":
         """Take note of a fresh claim."""
         now = time.monotonic()
         left = max(0.0, job.timeout_seconds - job.run_seconds)
@@ -56,12 +37,12 @@ class Held:
         return time.monotonic() - self.deadline
 
     def check(self) -> None:
-        """Raise what stops the job, if anything does. Cheap: no database."""
+        """Raise ``Stopped`` when the job has to stop. Cheap: no database."""
         if self.is_lost:
-            raise LeaseLost
+            raise Stopped("lease lost")
         if self.cancel.is_set():
-            raise Cancelled
+            raise Stopped("canceled")
         if self.overdue_seconds > 0:
-            raise DeadlineExceeded
+            raise Stopped("deadline")
         if self.hand_back.is_set():
-            raise HandBack
+            raise Stopped("hand back")

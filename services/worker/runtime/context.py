@@ -12,7 +12,8 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from services.worker.runtime.cache import ModelCache
-from services.worker.runtime.claim import Held, LeaseLost
+from services.worker.runtime.claim import Claim
+from services.worker.stopping import Stopped
 from shared.dataset_card import CONTACT_SHEET_FILE, PACK_FILE, DatasetCard
 from shared.db import OUTAGES, Repository, first_line
 from shared.db.claims import NewArtifact
@@ -64,12 +65,12 @@ class Services:
 class JobContext:
     """One claimed job, from its module's point of view.
 
-    ``progress``, ``check`` and every method that writes raise a ``JobStopped`` when the job has to
-    stop; a job lets it pass.
+    ``progress``, ``check`` and every method that writes raise ``Stopped`` when the job has to stop;
+    a job lets it pass.
     """
 
-    def __init__(self, held: Held, services: Services) -> None:
-        self._held = held
+    def __init__(self, claim: Claim, services: Services) -> None:
+        self._claim = claim
         self._services = services
         self._quiet_until = 0.0
         self.last_progress: dict[str, Any] | None = None  # to be written with the job's end
@@ -77,9 +78,9 @@ class JobContext:
         self.artifacts: list[NewArtifact] = []
         self.has_stored = False  # whether anything may lie under this attempt's prefix
         self._left: set[str] = set()
-        self.job_id = held.job.id
-        self.tenant_id = held.job.tenant_id
-        self.attempt = held.job.fence
+        self.job_id = claim.job.id
+        self.tenant_id = claim.job.tenant_id
+        self.attempt = claim.job.fence
         self.device = services.device
         self.models = services.models
         self.settings = services.settings
@@ -113,7 +114,7 @@ class JobContext:
 
     def check(self) -> None:
         """Raise when the job has to stop. Cheap enough for inner loops."""
-        self._held.check()
+        self._claim.check()
 
     def progress(self, done: int, total: int, message: str = "", **data: Any) -> None:
         """Report progress; written at most four times a second, and the last with the job's end."""
@@ -135,21 +136,21 @@ class JobContext:
             logger.warning("progress of %s was not recorded: %s", self.job_id, first_line(error))
             return
         if state is None:
-            self._held.lost.set()
+            self._claim.lost.set()
         elif state == "cancelling":
-            self._held.cancel.set()
+            self._claim.cancel.set()
         self.check()
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Record an event of the job's own making, for those who follow its events."""
         self.check()
         try:
-            held = self._services.repository.claims.event(self.job_id, self.attempt, kind, data)
+            recorded = self._services.repository.claims.event(self.job_id, self.attempt, kind, data)
         except OUTAGES as error:
             logger.warning("an event of %s was not recorded: %s", self.job_id, first_line(error))
             return
-        if not held:
-            self._held.lost.set()
+        if not recorded:
+            self._claim.lost.set()
         self.check()
 
     def put_artifact(
@@ -265,7 +266,7 @@ class JobContext:
             keep_seconds=keep_seconds or self.settings.dataset_retention_seconds,
         )
         datasets = self._services.repository.datasets
-        self._held_or_lost(
+        self._require_lease(
             datasets.create(self.tenant_id, new, job_id=self.job_id, fence=self.attempt)
         )
 
@@ -289,7 +290,7 @@ class JobContext:
             keep_seconds=self.settings.model_retention_seconds,
         )
         models = self._services.repository.models
-        self._held_or_lost(
+        self._require_lease(
             models.create(self.tenant_id, new, job_id=self.job_id, fence=self.attempt)
         )
 
@@ -322,10 +323,10 @@ class JobContext:
         self._patiently(put, stopped=stopped)
         return prefix + name, sweep_id
 
-    def _held_or_lost(self, row: object | None) -> None:
+    def _require_lease(self, row: object | None) -> None:
         if row is None:
-            self._held.lost.set()
-            raise LeaseLost
+            self._claim.lost.set()
+            raise Stopped("lease lost")
 
     def save_checkpoint(self, files: dict[str, bytes]) -> None:
         """Make ``files`` the newest checkpoint, whole or not at all.
@@ -346,8 +347,8 @@ class JobContext:
             logger.warning("%s: no checkpoint was saved: %s", self.job_id, first_line(error))
             return
         if not recorded:
-            self._held.lost.set()
-            raise LeaseLost
+            self._claim.lost.set()
+            raise Stopped("lease lost")
         for key in earlier.values():
             self._patiently(partial(self._services.objects.delete, key))
 
@@ -373,8 +374,8 @@ class JobContext:
         while True:
             if not stopped:
                 self.check()
-            elif self._held.is_lost:
-                raise LeaseLost
+            elif self._claim.is_lost:
+                raise Stopped("lease lost")
             try:
                 return do()
             except ObjectStoreUnavailableError as error:

@@ -8,10 +8,11 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from services.worker.runtime.claim import Held, JobStopped
+from services.worker.runtime.claim import Claim
 from services.worker.runtime.context import JobContext, Services
-from services.worker.runtime.finish import Ending, Outcome
-from services.worker.runtime.heartbeat import Heart
+from services.worker.runtime.finish import Outcome, finish
+from services.worker.runtime.heartbeat import Heartbeat
+from services.worker.stopping import Stopped
 from shared.db import OUTAGES, first_line
 from shared.db.tables import Job
 from shared.doorbell import Doorbell
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 3.0
 
 Item = tuple[JobContext, JobSpec]
-Ready = Sequence[tuple[Held, Item]]
+Ready = Sequence[tuple[Claim, Item]]
 
 
 def find_job_module(kind: str) -> ModuleType:
@@ -44,7 +45,7 @@ class Engine:
     def __init__(
         self,
         services: Services,
-        heart: Heart,
+        heartbeat: Heartbeat,
         doorbell: Doorbell,
         *,
         owner: str,
@@ -53,8 +54,8 @@ class Engine:
         self._services = services
         self._claims = services.repository.claims
         self._settings = services.settings
-        self._heart = heart
-        self._ending = Ending(services, doorbell)
+        self._heartbeat = heartbeat
+        self._doorbell = doorbell
         self._owner = owner
         self._find_module = find_module
         self.jobs_done = 0
@@ -84,7 +85,7 @@ class Engine:
             self._run(claims)
             job_id, pause = "", 0.1
 
-    def _claim(self, job_id: str) -> list[Held]:
+    def _claim(self, job_id: str) -> list[Claim]:
         """Claim a job and those that may run in one batch with it."""
         lease_seconds = self._settings.lease_seconds
         claimed = self._claims.claim_batch(
@@ -94,7 +95,7 @@ class Engine:
             lease_seconds=lease_seconds,
             room=self._room_beside,
         )
-        return [Held.of(job, lease_seconds=lease_seconds) for job in claimed]
+        return [Claim.of(job, lease_seconds=lease_seconds) for job in claimed]
 
     def _room_beside(self, first: Job) -> int:
         """Return how many more jobs as large as ``first`` belong into its batch.
@@ -108,40 +109,40 @@ class Engine:
         own = len((first.spec or {}).get("images", ()))
         return min(jobs, photos // max(1, own)) - 1
 
-    def _run(self, claims: Sequence[Held]) -> None:
-        self._heart.hold(claims)
+    def _run(self, claims: Sequence[Claim]) -> None:
+        self._heartbeat.hold(claims)
         began = time.monotonic()
         try:
-            self._run_held(claims)
+            self._run_claimed(claims)
         finally:
-            for held in claims:
-                self._heart.release(held)
+            for claim in claims:
+                self._heartbeat.release(claim)
             self.jobs_done += len(claims)
         first, seconds = claims[0].job, time.monotonic() - began
         logger.info("%s: %d job(s), first %s, %.3f s", first.kind, len(claims), first.id, seconds)
 
-    def _run_held(self, claims: Sequence[Held]) -> None:
-        ready: list[tuple[Held, Item]] = []
-        for held in claims:
-            context = JobContext(held, self._services)
+    def _run_claimed(self, claims: Sequence[Claim]) -> None:
+        ready: list[tuple[Claim, Item]] = []
+        for claim in claims:
+            context = JobContext(claim, self._services)
             try:
-                ready.append((held, (context, parse_spec(held.job.spec or {}))))
+                ready.append((claim, (context, parse_spec(claim.job.spec or {}))))
             except ValidationError:
                 problem = Problem("invalid-input", "This worker cannot read the job's spec.")
-                self._settle(held, context, problem)
+                self._finish(claim, context, problem)
         if not ready:
             return
         outcomes = self._batched(ready) if len(ready) > 1 else None
-        for index, (held, item) in enumerate(ready):
-            outcome = outcomes[index] if outcomes is not None else self._alone(held, item)
-            if isinstance(outcome, JobStopped) and not _stopped(held):
+        for index, (claim, item) in enumerate(ready):
+            outcome = outcomes[index] if outcomes is not None else self._alone(claim, item)
+            if isinstance(outcome, Stopped) and not _has_to_stop(claim):
                 # Another job of the batch had to stop: this one runs by itself.
-                outcome = self._alone(held, item)
-            self._settle(held, item[0], outcome)
+                outcome = self._alone(claim, item)
+            self._finish(claim, item[0], outcome)
 
-    def _settle(self, held: Held, context: JobContext, outcome: Outcome) -> None:
-        self._ending.settle(held, context, outcome)
-        self._heart.release(held)  # an ended job's deadline must not count any more
+    def _finish(self, claim: Claim, context: JobContext, outcome: Outcome) -> None:
+        finish(self._services, self._doorbell, claim, context, outcome)
+        self._heartbeat.release(claim)  # an ended job's deadline must not count any more
 
     def _batched(self, ready: Ready) -> list[Outcome] | None:
         """Run as one batch; ``None`` when that failed as a whole, and each has to run alone."""
@@ -151,7 +152,7 @@ class Engine:
             if not hasattr(module, "run_batch"):
                 return None
             outcomes: list[Outcome] = list(module.run_batch(items))
-        except (JobStopped, Exception) as error:
+        except (Stopped, Exception) as error:
             logger.warning("a batch of %d fell apart: %r", len(items), error)
             return None
         if len(outcomes) != len(items):
@@ -159,20 +160,20 @@ class Engine:
             return None
         return outcomes
 
-    def _alone(self, held: Held, item: Item) -> Outcome:
+    def _alone(self, claim: Claim, item: Item) -> Outcome:
         context, spec = item
         context.artifacts.clear()
         try:
-            held.check()
-            result: JobResult = self._find_module(held.job.kind).run(context, spec)
-        except (JobStopped, Exception) as error:
+            claim.check()
+            result: JobResult = self._find_module(claim.job.kind).run(context, spec)
+        except (Stopped, Exception) as error:
             return error
         return result
 
 
-def _stopped(held: Held) -> bool:
+def _has_to_stop(claim: Claim) -> bool:
     try:
-        held.check()
-    except JobStopped:
+        claim.check()
+    except Stopped:
         return True
     return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.worker.runtime.claim import Held
+from services.worker.runtime.claim import Claim
 from shared.db import Repository, first_line
 from shared.problems import Problem
 from shared.settings import Settings
@@ -21,15 +21,15 @@ EXIT_STUCK = 70
 HAND_BACK_GRACE_SECONDS = 5.0
 
 
-def deadline_problem(held: Held) -> Problem:
+def deadline_problem(claim: Claim) -> Problem:
     """Build the problem of a job past its deadline."""
-    limit = held.job.timeout_seconds
+    limit = claim.job.timeout_seconds
     return Problem(
         "deadline-exceeded", f"The job ran longer than its {limit:.0f} s.", limit_seconds=limit
     )
 
 
-class Heart:
+class Heartbeat:
     """A thread that keeps the claims of this worker alive.
 
     It also ends the process when a job is stuck in native code past its deadline and grace, or
@@ -50,7 +50,7 @@ class Heart:
         self._owner = owner
         self._health_file = health_file
         self._exit = exit_process
-        self._held: dict[str, Held] = {}
+        self._claims: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._renew_at = 0.0
@@ -66,15 +66,15 @@ class Heart:
         self._stop.set()
         self._thread.join()
 
-    def hold(self, claims: Iterable[Held]) -> None:
+    def hold(self, claims: Iterable[Claim]) -> None:
         """Keep these claims alive from now on."""
         with self._lock:
-            self._held.update({held.job.id: held for held in claims})
+            self._claims.update({claim.job.id: claim for claim in claims})
 
-    def release(self, held: Held) -> None:
+    def release(self, claim: Claim) -> None:
         """Forget a claim whose job has ended."""
         with self._lock:
-            self._held.pop(held.job.id, None)
+            self._claims.pop(claim.job.id, None)
 
     def hand_back_within(self, seconds: float) -> None:
         """Let running jobs finish for ``seconds``, then return them to the queue."""
@@ -85,7 +85,7 @@ class Heart:
         while True:
             try:
                 self._beat_once()
-            except Exception:  # a heart that stops would lose every job
+            except Exception:  # a heartbeat that stops would lose every job
                 logger.exception("a heartbeat failed")
             if self._stop.wait(pause):
                 return
@@ -94,7 +94,7 @@ class Heart:
         if self._health_file is not None:
             self._health_file.touch()
         with self._lock:
-            claims = list(self._held.values())
+            claims = list(self._claims.values())
         if not claims:
             return
         if time.monotonic() >= self._renew_at and self._renew(claims):
@@ -102,62 +102,62 @@ class Heart:
         self._end_stuck(claims)
         self._hand_back(claims)
 
-    def _renew(self, claims: list[Held]) -> bool:
+    def _renew(self, claims: list[Claim]) -> bool:
         try:
             states = self._repository.claims.renew(
-                [(held.job.id, held.job.fence) for held in claims],
+                [(claim.job.id, claim.job.fence) for claim in claims],
                 owner=self._owner,
                 lease_seconds=self._settings.lease_seconds,
             )
         except SQLAlchemyError as error:
-            # Tried again soon; a lease that runs out meanwhile stops its job (``Held.is_lost``).
+            # Tried again soon; a lease that runs out meanwhile stops its job (``Claim.is_lost``).
             logger.warning("the leases could not be renewed: %s", first_line(error))
             return False
         lease_until = time.monotonic() + self._settings.lease_seconds
-        for held in claims:
-            state = states.get(held.job.id)
+        for claim in claims:
+            state = states.get(claim.job.id)
             if state is None:
-                held.lost.set()
+                claim.lost.set()
                 continue
-            held.lease_until = lease_until
+            claim.lease_until = lease_until
             if state == "cancelling":
-                held.cancel.set()
+                claim.cancel.set()
         return True
 
-    def _end_stuck(self, claims: list[Held]) -> None:
+    def _end_stuck(self, claims: list[Claim]) -> None:
         grace = self._settings.deadline_grace_seconds
-        stuck = [held for held in claims if held.overdue_seconds > grace]
+        stuck = [claim for claim in claims if claim.overdue_seconds > grace]
         if not stuck:
             return
-        logger.error("jobs %s are stuck past their deadline", [held.job.id for held in stuck])
-        for held in stuck:
+        logger.error("jobs %s are stuck past their deadline", [claim.job.id for claim in stuck])
+        for claim in stuck:
             self._try(
                 partial(
                     self._repository.claims.finish,
-                    held.job.id,
-                    held.job.fence,
+                    claim.job.id,
+                    claim.job.fence,
                     state="failed",
-                    problem=deadline_problem(held),
+                    problem=deadline_problem(claim),
                     retention_seconds=self._settings.retention_seconds,
                 )
             )
-        self._return_to_queue(held for held in claims if held not in stuck)
+        self._return_to_queue(claim for claim in claims if claim not in stuck)
         self._exit(EXIT_STUCK)
 
-    def _hand_back(self, claims: list[Held]) -> None:
+    def _hand_back(self, claims: list[Claim]) -> None:
         late = time.monotonic() - self._hand_back_at
         if late < 0:
             return
-        for held in claims:
-            held.hand_back.set()
+        for claim in claims:
+            claim.hand_back.set()
         if late > HAND_BACK_GRACE_SECONDS:
             self._return_to_queue(claims)
             self._exit(0)
 
-    def _return_to_queue(self, claims: Iterable[Held]) -> None:
-        for held in claims:
+    def _return_to_queue(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
             hand_back = self._repository.claims.hand_back
-            self._try(partial(hand_back, held.job.id, held.job.fence, ring_again_seconds=0))
+            self._try(partial(hand_back, claim.job.id, claim.job.fence, ring_again_seconds=0))
 
     def _try(self, write: Callable[[], object]) -> None:
         try:

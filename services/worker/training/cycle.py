@@ -5,7 +5,6 @@ attack's finds come from training images only; every round is judged on held-out
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +16,10 @@ from services.worker.datasets.labeled import LabeledImages
 from services.worker.defenses.base import derive
 from services.worker.evaluation.metrics import Rate, wilson
 from services.worker.evaluation.outcomes import adversarial
-from services.worker.evaluation.robustness import Progress, attack_images, sample
+from services.worker.evaluation.robustness import attack_images, sample
 from services.worker.evaluation.setting import Setting
 from services.worker.models.base import Classifier
+from services.worker.stopping import CancelCheck, Progress
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
 
@@ -43,7 +43,7 @@ def judge_round(
     finds: int,
     seed: int,
     progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> Judged:
     """Attack the classifier on held-out images."""
     batch = _attacked(
@@ -62,7 +62,7 @@ def find(
     most: int,
     seed: int,
     progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attack a sample of the training images; returns what fooled, uint8 images and labels."""
     chosen = training.select(sample(len(training), most, seed=seed))
@@ -81,7 +81,7 @@ def retrain(
     seed: int,
     config: TrainConfig = RETRAIN,
     progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> Classifier:
     """Return a copy that went on learning from training images and all finds, each kind half.
 
@@ -130,7 +130,7 @@ def _attacked(
     *,
     seed: int,
     progress: Progress | None,
-    check_cancel: Callable[[], None] | None,
+    check_cancel: CancelCheck | None,
 ) -> AttackBatch:
     return attack_images(
         Setting(classifier, classifier.input_size[0]),

@@ -40,7 +40,7 @@ class EmbeddingConfig:
     bf16: bool = False
 
 
-Progress = Callable[[int, float, float], None]
+EpochProgress = Callable[[int, float, float], None]
 """Receives the epoch, its mean loss and the seconds it took."""
 
 
@@ -50,7 +50,7 @@ def learn_people(
     people: NDArray[np.integer],
     config: EmbeddingConfig,
     *,
-    progress: Progress | None = None,
+    progress: EpochProgress | None = None,
 ) -> None:
     """Train on labels alone: a softmax over people with a margin on the cosine.
 
@@ -78,7 +78,7 @@ def imitate(
     frames: NDArray[np.uint8],
     config: EmbeddingConfig,
     *,
-    progress: Progress | None = None,
+    progress: EpochProgress | None = None,
 ) -> None:
     """Train a student to embed changed faces as the teacher embeds the unchanged ones.
 
@@ -130,7 +130,7 @@ def _train(
     images: Tensor,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     config: EmbeddingConfig,
-    progress: Progress | None,
+    progress: EpochProgress | None,
 ) -> None:
     generator = torch.Generator().manual_seed(config.seed)
     recognizer.train().to(memory_format=torch.channels_last)

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 
 from services.worker.models.base import Classifier
-
-
-class TrainingCancelledError(Exception):
-    """Raised by a cancel check; the loop then returns the best model so far."""
+from services.worker.stopping import Stopped
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,13 @@ class Live:
 class Trained:
     """A finished run: the model holds the weights of the best validation epoch.
 
-    ``data_seconds`` of ``seconds`` went into reading and augmenting, this process alone.
+    ``stopped`` is what ended it early. ``data_seconds`` of ``seconds`` went into reading and
+    augmenting, this process alone.
     """
 
     classifier: Classifier
     history: tuple[Epoch, ...]
     best: Epoch
-    cancelled: bool
+    stopped: Stopped | None = None
     seconds: float = 0.0
     data_seconds: float = 0.0

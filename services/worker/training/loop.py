@@ -15,11 +15,12 @@ from torch.nn import functional
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
 from services.worker.models.predict import accuracy, as_input, channels_last, predict
+from services.worker.stopping import CancelCheck, Progress, Stopped
 from services.worker.training.augment import augment
 from services.worker.training.balance import class_weights, order
 from services.worker.training.config import TrainConfig
 from services.worker.training.distill import Teacher
-from services.worker.training.history import Epoch, Live, Trained, TrainingCancelledError
+from services.worker.training.history import Epoch, Live, Trained
 from services.worker.training.optimize import (
     as_laid_out,
     freeze_backbone,
@@ -30,17 +31,14 @@ from services.worker.training.optimize import (
 from services.worker.training.robust import Perturb
 
 __all__ = [
-    "Progress",
     "State",
     "TrainConfig",
     "Trained",
-    "TrainingCancelledError",
     "one_cycle",
     "predict",
     "train",
 ]
 
-Progress = Callable[[int, int, str], None]
 State = dict[str, Any]
 
 # Weight of the loss at Inception's auxiliary head (Szegedy et al. 2016, torchvision's references).
@@ -62,7 +60,7 @@ def train(
     teacher: Teacher | None = None,
     progress: Progress | None = None,
     watch: Callable[[Live], None] | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
     save: Callable[[State], None] | None = None,
     save_every_s: float = 60.0,
     resume: State | None = None,
@@ -73,8 +71,9 @@ def train(
     features). ``perturb`` changes what is learned from, ``teacher`` says what is to be answered.
     ``save`` receives the state after every epoch, and within one every ``save_every_s`` seconds;
     giving such a state as ``resume`` goes on from there to the same final weights as an unbroken
-    run. ``check_cancel`` may raise ``TrainingCancelledError``. Raises ``ValueError`` for empty sets
-    or other classes.
+    run. A ``Stopped`` that ends the job returns the best model so far; one before the first epoch
+    is over, or for another worker to go on, is raised. Raises ``ValueError`` for empty sets or
+    other classes.
     """
     if not len(data) or not len(validation):
         raise ValueError("training and validation need at least one image each")
@@ -86,30 +85,30 @@ def train(
     if resume is not None:
         run.load(resume)
     hooks = _Hooks(progress, watch, check_cancel, save, save_every_s)
-    cancelled = False
+    stopped: Stopped | None = None
     while run.epoch < config.epochs and not run.out_of_patience:
         try:
             run.pass_over(hooks)
             run.judge(check_cancel)
             if save is not None:
                 save(run.state())
-        except TrainingCancelledError:
-            cancelled = True
+        except Stopped as stop:
+            if run.best is None or not stop.ends_job:
+                raise
+            stopped = stop
             break
     if run.best is None:
-        raise TrainingCancelledError("canceled before the first epoch was over")
+        raise ValueError("a training needs at least one epoch")
     classifier.load_state_dict(run.best_weights)
     classifier.eval().requires_grad_(True)
-    return Trained(
-        classifier, tuple(run.history), run.best, cancelled, run.seconds, run.data_seconds
-    )
+    return Trained(classifier, tuple(run.history), run.best, stopped, run.seconds, run.data_seconds)
 
 
 @dataclass(frozen=True)
 class _Hooks:
     progress: Progress | None
     watch: Callable[[Live], None] | None
-    check_cancel: Callable[[], None] | None
+    check_cancel: CancelCheck | None
     save: Callable[[State], None] | None
     save_every_s: float
 
@@ -239,7 +238,7 @@ class _Run:
         # Its gradient would otherwise shrink with the temperature (Hinton et al. 2015).
         return loss * heat**2
 
-    def judge(self, check_cancel: Callable[[], None] | None) -> None:
+    def judge(self, check_cancel: CancelCheck | None) -> None:
         """Validate, and keep the model if it is the best so far."""
         logits = predict(
             self.classifier, self.validation.images, device=self.device, check_cancel=check_cancel
@@ -277,7 +276,7 @@ class _Run:
         return class_weights(labels, len(self.data.classes))
 
     def _perturbed(
-        self, perturb: Perturb, check_cancel: Callable[[], None] | None
+        self, perturb: Perturb, check_cancel: CancelCheck | None
     ) -> tuple[Tensor, Tensor]:
         """Return the logits and labels of some validation images, perturbed alike every time."""
         self.classifier.eval()

@@ -11,11 +11,11 @@ from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
 from services.worker.models.heads import Head, headless
 from services.worker.models.predict import as_input, channels_last
+from services.worker.stopping import CancelCheck
 from services.worker.training.config import TrainConfig
 from services.worker.training.history import Trained
 from services.worker.training.loop import train
 
-Cancel = Callable[[], None]
 SeenSoFar = Callable[[int, int], None]
 
 
@@ -26,7 +26,7 @@ def train_head(
     config: TrainConfig,
     *,
     device: torch.device | str = "cpu",
-    check_cancel: Cancel | None = None,
+    check_cancel: CancelCheck | None = None,
     seen: SeenSoFar | None = None,
     **hooks: Any,
 ) -> Trained:

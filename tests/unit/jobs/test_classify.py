@@ -12,7 +12,7 @@ from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
-from services.worker.runtime.claim import Cancelled
+from services.worker.stopping import Stopped
 from shared.model_card import CARD_FILE, WEIGHTS_FILE
 from shared.problems import Problem
 from shared.specs.classify import ClassifySpec
@@ -74,12 +74,12 @@ def test_many_photos_are_searched_together_and_a_cancelled_job_stops_between(
     class Stops(type(context)):  # type: ignore[misc]
         def load_image(self, index: int, *, max_side: int | None = None) -> Any:
             if index == 8:
-                raise Cancelled
+                raise Stopped("canceled")
             return self.photos[index]
 
     searched.clear()
     context.__class__ = Stops
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         classify.run(context, spec)
     assert searched == [8]
 

@@ -21,7 +21,7 @@ from services.worker.jobs.evaluate import rows as evaluate_rows
 from services.worker.jobs.evaluate import state as evaluate_work
 from services.worker.models.architectures import build
 from services.worker.models.registry import pack_weights
-from services.worker.runtime.claim import Cancelled
+from services.worker.stopping import Stopped
 from services.worker.training.config import TrainConfig
 from services.worker.training.loop import train
 from shared.problems import Problem
@@ -330,12 +330,12 @@ def test_goes_on_after_a_stop_to_the_same_rows(
 
     def stopping(*given: Any, **fields: Any) -> Any:
         if len(attacked) == 4:
-            raise Cancelled
+            raise Stopped("canceled")
         attacked.append(fields["indices"][0])
         return attack(*given, **fields)
 
     monkeypatch.setattr(evaluate_rows, "attack_images", stopping)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         job.run(context, wanted)
     attacked.clear()
     rest = job.run(context, wanted)
@@ -375,12 +375,12 @@ def test_carving_from_256_pixels_says_its_time_first_and_goes_on_after_a_stop(
     def short(setting: Any, evolution: Any, *given: Any, **fields: Any) -> Any:
         assert context.figures[0]["estimated_seconds"] > 0, "said before anything is attacked"
         if len(parts) == stop_at:
-            raise Cancelled
+            raise Stopped("canceled")
         parts.append((setting.side, list(fields["indices"])))
         return attack(setting, replace(evolution, generations=0), *given, **fields)
 
     monkeypatch.setattr(evaluate_rows, "attack_images", short)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         job.run(context, wanted)
     stop_at = -1
     result = job.run(context, wanted)

@@ -13,7 +13,7 @@ from services.worker.jobs.generate_mask import job
 from services.worker.jobs.generate_mask.hog import job as generate_mask_hog
 from services.worker.masks.hog import annealing
 from services.worker.masks.hog.sprites import Sprites
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack
+from services.worker.stopping import Stopped
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec
@@ -163,7 +163,7 @@ def test_photos_without_a_face_are_refused(context_of: Any) -> None:
         job.run(context_of(Image.new("RGB", (200, 200), "green")), hidden(1))
 
 
-def stop_at(context: Any, step: int, stop: BaseException) -> None:
+def stop_at(context: Any, step: int, stop: Stopped) -> None:
     """Have the context stop the job in the report of a step."""
     progress = type(context).progress
 
@@ -175,11 +175,12 @@ def stop_at(context: Any, step: int, stop: BaseException) -> None:
     context.progress = watched
 
 
-@pytest.mark.parametrize("stop", [Cancelled(), DeadlineExceeded()])
-def test_a_job_that_is_stopped_leaves_the_best_so_far(context: Any, stop: BaseException) -> None:
+@pytest.mark.parametrize("stop", [Stopped("canceled"), Stopped("deadline")])
+def test_a_job_that_is_stopped_leaves_the_best_so_far(context: Any, stop: Stopped) -> None:
     stop_at(context, 7, stop)
-    with pytest.raises(type(stop)):
+    with pytest.raises(Stopped) as caught:
         job.run(context, spec())
+    assert caught.value is stop
 
     assert set(context.artifacts) == {"pattern.png", "design-0.pdf", "design-0.png"}
     left = generate_mask_hog.Decoys().rate(picture(context, "pattern.png"))
@@ -192,17 +193,17 @@ def test_a_cancel_while_the_figures_are_made_leaves_the_pattern(context: Any) ->
     def watched(done: int, total: int, message: str = "", **data: Any) -> None:
         progress(context, done, total, message, **data)
         if "asking dlib" in message:
-            context.stop = Cancelled()
+            context.stop = Stopped("canceled")
 
     context.progress = watched
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         job.run(context, spec(steps=2))
     assert set(context.artifacts) == {"pattern.png", "design-0.pdf", "design-0.png"}
 
 
 def test_a_job_that_is_stopped_before_it_begins_leaves_nothing(context: Any) -> None:
-    context.stop = Cancelled()
-    with pytest.raises(Cancelled):
+    context.stop = Stopped("canceled")
+    with pytest.raises(Stopped, match="canceled"):
         job.run(context, spec())
     assert context.artifacts == {}
 
@@ -215,8 +216,8 @@ def test_a_job_that_is_handed_back_goes_on_where_it_was(
     pattern = context.artifacts["pattern.png"]
     context.artifacts.clear()
     context.checkpoint = None
-    stop_at(context, 6, HandBack())
-    with pytest.raises(HandBack):
+    stop_at(context, 6, Stopped("hand back"))
+    with pytest.raises(Stopped, match="hand back"):
         job.run(context, spec())
     assert context.artifacts == {}
     assert context.checkpoint is not None

@@ -20,7 +20,7 @@ from services.worker.jobs.train import job
 from services.worker.jobs.train.plan import make_plan
 from services.worker.models.architectures import ARCHITECTURES
 from services.worker.models.registry import find_models
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, LeaseLost
+from services.worker.stopping import Stopped
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results.train import TrainResult
@@ -159,7 +159,7 @@ class Killed(BaseException):
     pass
 
 
-def kill_at(context: Any, times: int, stop: BaseException) -> None:
+def kill_at(context: Any, times: int, stop: Stopped) -> None:
     """Let the ``times``-th look at a batch's figures be the last."""
     calls = itertools.count(1)
     progress = type(context).progress
@@ -218,11 +218,12 @@ def test_a_killed_distillation_goes_on_to_the_same_model(
     assert same(weights(broken), weights(whole))
 
 
-@pytest.mark.parametrize("stop", [Cancelled(), DeadlineExceeded()])
-def test_a_stopped_job_keeps_the_best_model_so_far(context: Any, stop: BaseException) -> None:
+@pytest.mark.parametrize("stop", [Stopped("canceled"), Stopped("deadline")])
+def test_a_stopped_job_keeps_the_best_model_so_far(context: Any, stop: Stopped) -> None:
     kill_at(context, 15, stop)
-    with pytest.raises(type(stop)):
+    with pytest.raises(Stopped) as caught:
         job.run(context, spec())
+    assert caught.value is stop
     card, _ = context.registered["mine"]
     assert card.training["stopped"]
     assert card.training["epochs"] == 2
@@ -237,20 +238,21 @@ def test_a_job_canceled_while_it_is_judged_keeps_its_model(context: Any) -> None
     def watched(done: int, total: int, message: str = "", **data: Any) -> None:
         progress(context, done, total, message, **data)
         if "judging" in message:
-            context.stop = Cancelled()
+            context.stop = Stopped("canceled")
 
     context.progress = watched
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         job.run(context, spec())
     card, _ = context.registered["mine"]
     assert card.training["epochs"] == 3
 
 
-@pytest.mark.parametrize("stop", [Cancelled(), LeaseLost()])
-def test_a_job_stopped_early_or_lost_registers_nothing(context: Any, stop: BaseException) -> None:
-    kill_at(context, 3 if isinstance(stop, Cancelled) else 15, stop)
-    with pytest.raises(type(stop)):
+@pytest.mark.parametrize("stop", [Stopped("canceled"), Stopped("lease lost")])
+def test_a_job_stopped_early_or_lost_registers_nothing(context: Any, stop: Stopped) -> None:
+    kill_at(context, 3 if stop.ends_job else 15, stop)
+    with pytest.raises(Stopped) as caught:
         job.run(context, spec())
+    assert caught.value is stop
     assert not context.registered
 
 

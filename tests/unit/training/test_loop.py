@@ -9,6 +9,7 @@ import torch
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
+from services.worker.stopping import Stopped
 from services.worker.training.augment import Augmentation
 from services.worker.training.balance import class_weights
 from services.worker.training.checkpoint import pack, unpack
@@ -16,7 +17,6 @@ from services.worker.training.history import Live
 from services.worker.training.loop import (
     TrainConfig,
     Trained,
-    TrainingCancelledError,
     predict,
     train,
 )
@@ -55,7 +55,7 @@ def test_learns_what_there_is_to_learn() -> None:
     trained = run(settings(epochs=6))
     assert trained.best.val_accuracy == 1
     assert trained.history[-1].train_loss < trained.history[0].train_loss
-    assert not trained.cancelled
+    assert not trained.stopped
     assert not trained.classifier.training
 
 
@@ -203,10 +203,10 @@ def test_cancel_keeps_the_best_model_so_far() -> None:
 
     def cancel_in_the_third_epoch() -> None:
         if next(calls) == 12:
-            raise TrainingCancelledError
+            raise Stopped
 
     trained = run(settings(epochs=50), check_cancel=cancel_in_the_third_epoch)
-    assert trained.cancelled
+    assert trained.stopped
     assert len(trained.history) == 2
     logits = predict(trained.classifier, shades(32, seed=2).images)
     accuracy = float((logits.argmax(1) == shades(32, seed=2).labels).float().mean())
@@ -216,18 +216,18 @@ def test_cancel_keeps_the_best_model_so_far() -> None:
 def test_a_cancel_met_while_saving_keeps_the_best_model_too() -> None:
     def save(state: dict[str, Any]) -> None:
         if state["epoch"] == 2:
-            raise TrainingCancelledError
+            raise Stopped
 
     trained = run(settings(), save=save)
-    assert trained.cancelled
+    assert trained.stopped
     assert len(trained.history) == 2
 
 
 def test_cancel_before_any_epoch_has_nothing_to_keep() -> None:
     def cancel() -> None:
-        raise TrainingCancelledError
+        raise Stopped
 
-    with pytest.raises(TrainingCancelledError):
+    with pytest.raises(Stopped):
         run(settings(), check_cancel=cancel)
 
 

@@ -11,7 +11,7 @@ import pytest
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.engine import Engine
-from services.worker.runtime.heartbeat import Heart
+from services.worker.runtime.heartbeat import Heartbeat
 from shared.db import Repository, create_database_engine
 from shared.db.images import NewImage
 from shared.db.jobs import NewJob
@@ -72,7 +72,7 @@ class Bench:
             models=ModelCache(1000),
             device=cast(Any, "none"),
         )
-        self.heart = Heart(
+        self.heartbeat = Heartbeat(
             self.repository, self.settings, owner="me", exit_process=self.exits.append
         )
 
@@ -85,7 +85,7 @@ class Bench:
             module.run_batch = run_batch
         return Engine(
             self.services,
-            self.heart,
+            self.heartbeat,
             cast(Any, self.bell),
             owner="me",
             find_module=lambda kind: cast(Any, module),

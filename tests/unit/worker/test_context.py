@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, Held, LeaseLost
+from services.worker.runtime.claim import Claim
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import Stopped
 from shared.dataset_card import DatasetCard
 from shared.db.queries import new_id
 from shared.model_card import ModelCard
@@ -16,17 +17,17 @@ from shared.problems import Problem
 from tests.claiming import claim
 from tests.unit.worker.conftest import TENANT, Bench
 
-Begin = Callable[..., tuple[JobContext, Held]]
+Begin = Callable[..., tuple[JobContext, Claim]]
 
 
 @pytest.fixture
 def begin(bench: Bench) -> Begin:
     """Claims a new job (or the one named) and returns its context."""
 
-    def begun(job_id: str | None = None, lease_seconds: float = 60) -> tuple[JobContext, Held]:
+    def begun(job_id: str | None = None, lease_seconds: float = 60) -> tuple[JobContext, Claim]:
         job = claim(bench.repository, job_id or bench.create(), lease_seconds=lease_seconds)
         assert job is not None
-        held = Held.of(job, lease_seconds=lease_seconds)
+        held = Claim.of(job, lease_seconds=lease_seconds)
         return JobContext(held, bench.services), held
 
     return begun
@@ -59,7 +60,7 @@ def test_progress_tells_of_a_cancellation(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
     bench.repository.jobs.cancel(TENANT, context.job_id)
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         context.progress(1, 2)
 
 
@@ -67,10 +68,10 @@ def test_a_job_past_its_deadline_or_lease_is_stopped(begin: Begin) -> None:
     context, held = begin()
     context.check()
     held.deadline = time.monotonic() - 1
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(Stopped, match="deadline"):
         context.check()
     held.lease_until = time.monotonic() - 1
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped, match="lease lost"):
         context.check()
 
 
@@ -115,7 +116,7 @@ def test_checkpoints_survive_the_attempt_and_leave_no_litter(bench: Bench, begin
     heir, _ = begin(context.job_id)
 
     assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped, match="lease lost"):
         context.save_checkpoint({"weights": b"of a zombie"})
     assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
 
@@ -149,7 +150,7 @@ def test_events_of_a_job_s_own_making(bench: Bench, begin: Begin) -> None:
     last = bench.repository.jobs.events_after(TENANT, context.job_id, 0)[-1]
     assert (last.type, last.data) == ("epoch", {"accuracy": 0.5})
     bench.repository.jobs.purge(TENANT, context.job_id)
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped, match="lease lost"):
         context.event("epoch", {})
     assert held.is_lost
 
@@ -164,7 +165,7 @@ def test_stops_are_not_swallowed_by_a_job_that_catches_exceptions(begin: Begin) 
         except Exception:
             return "swallowed"
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         careless()
 
 
@@ -192,7 +193,7 @@ def test_a_model_is_registered_with_its_weights(bench: Bench, begin: Begin) -> N
 def test_a_stopped_job_may_still_register_what_it_has(begin: Begin) -> None:
     context, held = begin()
     held.cancel.set()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped, match="canceled"):
         context.save_model(a_card(b"weights"), b"weights")
 
     context.save_model(a_card(b"weights"), b"weights", stopped=True)
@@ -200,7 +201,7 @@ def test_a_stopped_job_may_still_register_what_it_has(begin: Begin) -> None:
     assert context.registered_model("mine") is not None
     lost, held = begin()
     held.lease_until = time.monotonic() - 1
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped, match="lease lost"):
         lost.save_model(a_card(b"others"), b"others", stopped=True)
 
 
@@ -225,7 +226,7 @@ def test_whoever_lost_the_lease_registers_nothing(bench: Bench, begin: Begin) ->
     bench.repository.keeping.reap(max_losses=3, retention_seconds=60, ring_again_seconds=1)
     begin(context.job_id)
 
-    with pytest.raises(LeaseLost):
+    with pytest.raises(Stopped, match="lease lost"):
         context.save_model(a_card(b"weights"), b"weights")
     assert context.registered_model("mine") is None
 

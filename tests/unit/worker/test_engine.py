@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
 from services.worker.runtime import context as context_module
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, HandBack
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import Stopped
 from shared.db.queries import job_prefix
 from shared.images import ImageRejectedError, decode_rgb
 from shared.objects import ObjectStoreFullError, ObjectStoreUnavailableError
@@ -260,7 +260,10 @@ def test_a_large_result_is_kept_as_an_artifact(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("stop", "state", "left"),
-    [(Cancelled(), "cancelled", ["best.txt"]), (DeadlineExceeded(), "failed", ["best.txt"])],
+    [
+        (Stopped("canceled"), "cancelled", ["best.txt"]),
+        (Stopped("deadline"), "failed", ["best.txt"]),
+    ],
 )
 def test_a_job_that_is_stopped_may_leave_what_it_has(
     bench: Bench, stop: BaseException, state: str, left: list[str]
@@ -269,8 +272,8 @@ def test_a_job_that_is_stopped_may_leave_what_it_has(
 
     def run(context: JobContext, spec: Any) -> Any:
         context.put_artifact("half.txt", b"half", "text/plain")
-        context._held.cancel.set()
-        with pytest.raises(Cancelled):
+        context._claim.cancel.set()
+        with pytest.raises(Stopped, match="canceled"):
             context.put_artifact("more.txt", b"more", "text/plain")
         context.put_artifact("best.txt", b"best", "text/plain", stopped=True)
         raise stop
@@ -302,7 +305,7 @@ def test_a_job_that_asks_to_be_handed_back_waits_again(bench: Bench) -> None:
 
     def run(context: JobContext, spec: Any) -> Any:
         engine.stopping = True
-        raise HandBack
+        raise Stopped("hand back")
 
     engine._find_module = lambda kind: type("module", (), {"run": staticmethod(run)})  # type: ignore[assignment,return-value]
 

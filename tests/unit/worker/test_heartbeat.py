@@ -5,17 +5,17 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from services.worker.runtime.claim import Held
+from services.worker.runtime.claim import Claim
 from services.worker.runtime.heartbeat import EXIT_STUCK
 from tests.claiming import claim
 from tests.unit.worker.conftest import TENANT, Bench
 
 
-def hold(bench: Bench, lease_seconds: float = 60) -> Held:
+def hold(bench: Bench, lease_seconds: float = 60) -> Claim:
     job = claim(bench.repository, bench.create(), owner="me", lease_seconds=lease_seconds)
     assert job is not None
-    held = Held.of(job, lease_seconds=lease_seconds)
-    bench.heart.hold([held])
+    held = Claim.of(job, lease_seconds=lease_seconds)
+    bench.heartbeat.hold([held])
     return held
 
 
@@ -24,7 +24,7 @@ def test_renews_leases_and_hears_of_cancellation(bench: Bench) -> None:
     before = bench.job(held.job.id).lease_expires_at
     bench.repository.jobs.cancel(TENANT, held.job.id)
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     after = bench.job(held.job.id).lease_expires_at
     assert before is not None
@@ -38,7 +38,7 @@ def test_notices_a_job_given_to_another_worker(bench: Bench) -> None:
     held, other = hold(bench), hold(bench)
     bench.repository.jobs.purge(TENANT, held.job.id)
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     assert held.is_lost
     assert not other.is_lost
@@ -54,11 +54,11 @@ def test_a_database_outage_longer_than_the_lease_stops_the_job(
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.repository.claims, "renew", dead)
-        bench.heart._beat_once()
+        bench.heartbeat._beat_once()
         assert not held.is_lost
         time.sleep(0.25)
         assert held.is_lost
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
     assert not held.is_lost, "nobody had taken it, so the renewal makes it ours again"
 
 
@@ -66,7 +66,7 @@ def test_ends_the_process_of_a_job_stuck_past_its_grace_and_saves_the_others(ben
     stuck, other = hold(bench), hold(bench)
     stuck.deadline = time.monotonic() - bench.settings.deadline_grace_seconds - 1
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     assert bench.exits == [EXIT_STUCK]
     assert bench.problem(stuck.job.id) == "deadline-exceeded"
@@ -77,7 +77,7 @@ def test_within_its_grace_a_job_is_left_to_stop_by_itself(bench: Bench) -> None:
     late = hold(bench)
     late.deadline = time.monotonic() - 1
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     assert bench.exits == []
     assert bench.job(late.job.id).state == "running"
@@ -85,13 +85,13 @@ def test_within_its_grace_a_job_is_left_to_stop_by_itself(bench: Bench) -> None:
 
 def test_draining_asks_first_and_then_hands_back(bench: Bench) -> None:
     held = hold(bench)
-    bench.heart.hand_back_within(0)
-    bench.heart._beat_once()
+    bench.heartbeat.hand_back_within(0)
+    bench.heartbeat._beat_once()
     assert held.hand_back.is_set()
     assert bench.exits == []
-    bench.heart.hand_back_within(-100)
+    bench.heartbeat.hand_back_within(-100)
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     assert bench.exits == [0]
     assert bench.job(held.job.id).state == "queued"
@@ -100,8 +100,8 @@ def test_draining_asks_first_and_then_hands_back(bench: Bench) -> None:
 def test_an_ended_job_s_deadline_no_longer_counts(bench: Bench) -> None:
     held = hold(bench)
     held.deadline = 0.0
-    bench.heart.release(held)
+    bench.heartbeat.release(held)
 
-    bench.heart._beat_once()
+    bench.heartbeat._beat_once()
 
     assert bench.exits == []

@@ -4,7 +4,6 @@ Avidan and Shamir, "Seam Carving for Content-Aware Image Resizing", SIGGRAPH 200
 Rubinstein, Shamir and Avidan, "Improved Seam Carving for Video Retargeting", SIGGRAPH 2008.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -22,6 +21,7 @@ from services.worker.defenses.seam_carving.layout import (
     GRADIENT,
     HIGHEST_WEIGHT,
 )
+from services.worker.stopping import CancelCheck
 
 Energy = Literal["gradient", "entropy", "forward"]
 Order = Literal["width_first", "height_first"]
@@ -69,7 +69,7 @@ def carve(
     order: Order = "width_first",
     weights: ArrayLike | None = None,
     threads: int = 1,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> Carved:
     """Resize images to ``height`` x ``width`` by removing and inserting seams.
 

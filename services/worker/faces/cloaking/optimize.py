@@ -16,13 +16,14 @@ from services.worker.faces.cloaking.visibility import likeness, visibility
 from services.worker.models.optimized.frozen import quickened
 from services.worker.models.recognizers import Recognizer
 from services.worker.models.skip_gradient import soften
+from services.worker.stopping import CancelCheck
 
 RECENT = 0.8  # share of the earlier similarities in their running mean
 SPOILED = 20.0  # what a likeness lost beyond the one asked for weighs beside a similarity
 
 ENLARGED = 0.8  # photo pixels a frame pixel; under it the frame shows a face notably enlarged
 
-Progress = Callable[[int, int, float], None]
+StepProgress = Callable[[int, int, float], None]
 """Receives the step, their number and the mean similarity so far."""
 
 
@@ -57,8 +58,8 @@ def cloak_faces(
     recognizers: Sequence[Recognizer],
     config: CloakConfig,
     *,
-    progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    progress: StepProgress | None = None,
+    check_cancel: CancelCheck | None = None,
 ) -> list[Cloak]:
     """Find a cloak for every face, all of them in one batch.
 

@@ -10,7 +10,6 @@ from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Criterion
 from services.worker.attacks.pipeline import PhotoClassifier, Square
 from services.worker.attacks.results import AttackResult as FaceOutcome
-from services.worker.attacks.run import Progress
 from services.worker.faces.cloaking.verify import SAME_FACE, overlap
 from services.worker.faces.crops import Pixels, crop_faces, resize, square_around
 from services.worker.faces.face import Face
@@ -25,6 +24,7 @@ from services.worker.jobs.attack.search import (
 )
 from services.worker.jobs.kit.faces import Corners
 from services.worker.models.registry import LoadedModel
+from services.worker.stopping import CancelCheck, Progress
 from shared.specs.attack import AttackSpec
 
 # A changed face may be found a little off: it is then attacked there, too, so often at most.
@@ -43,7 +43,7 @@ class PhotoAttack:
     loaded: LoadedModel
     target: int | None
     detect: Detect | None
-    check_cancel: Callable[[], None]
+    check_cancel: CancelCheck
 
     def criterion(self, photo: Photo) -> Criterion:
         """Return what is wanted of each face of a clean photo."""

@@ -1,6 +1,6 @@
 """Runs the attack of an ``attack`` job, and beside an iterated one a single step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,11 +13,12 @@ from services.worker.attacks.exhaustive import Exhaustive
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.region import Region
 from services.worker.attacks.results import AttackBatch
-from services.worker.attacks.run import Progress, run
+from services.worker.attacks.run import run
 from services.worker.attacks.sanity import ITERATED
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.evaluation.outcomes import join
 from services.worker.models.base import Classifier
+from services.worker.stopping import CancelCheck, Progress
 from shared.problems import Problem
 
 FACES_AT_ONCE = 64
@@ -70,7 +71,7 @@ def search(
     first: int,
     seed: int,
     progress: Progress,
-    check_cancel: Callable[[], None],
+    check_cancel: CancelCheck,
 ) -> Search:
     """Attack images uint8 ``(N, 3, H, W)``, numbered from ``first`` among those of the job.
 

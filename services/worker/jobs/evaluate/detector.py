@@ -1,7 +1,7 @@
 """The detector of ``evaluate``: its scores of clean and attacked pictures, and what they say."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,9 @@ from services.worker.evaluation.table import draw_detection
 from services.worker.jobs.evaluate.state import as_figure, as_rate
 from services.worker.models.predict import as_input
 from services.worker.models.registry import LoadedModel
+from services.worker.stopping import CancelCheck
 from shared.results.evaluate import DetectorRow
 from shared.specs.evaluate import EvaluateSpec
-
-Cancel = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ class Scored:
     groups: tuple[str, ...]
 
 
-def scores(loaded: LoadedModel, images: Tensor, *, check: Cancel) -> Tensor:
+def scores(loaded: LoadedModel, images: Tensor, *, check: CancelCheck) -> Tensor:
     """Return the scores ``(N,)``, float64, of uint8 images at the model's input."""
     detector = SqueezingDetector(loaded.classifier)
     return detector.score(as_input(images.to(loaded.device)), check_cancel=check).double().cpu()
 
 
-def seconds(loaded: LoadedModel, data: LabeledImages, *, probed: int, check: Cancel) -> float:
+def seconds(loaded: LoadedModel, data: LabeledImages, *, probed: int, check: CancelCheck) -> float:
     """Return about how long the clean and attacked pictures of a row take to score."""
     part = data.images[:probed]
     scores(loaded, part, check=check)
@@ -47,7 +46,7 @@ def seconds(loaded: LoadedModel, data: LabeledImages, *, probed: int, check: Can
     return 2 * len(data) / len(part) * (time.perf_counter() - began)
 
 
-def judge(found: Sequence[Scored], spec: EvaluateSpec, *, check: Cancel) -> list[DetectorRow]:
+def judge(found: Sequence[Scored], spec: EvaluateSpec, *, check: CancelCheck) -> list[DetectorRow]:
     """Return a row of the detector for each model and attack."""
     return [_judge(scored, spec, check) for scored in found]
 
@@ -65,7 +64,7 @@ def draw(found: Sequence[Scored]) -> bytes:
     return draw_detection(curves)
 
 
-def _judge(scored: Scored, spec: EvaluateSpec, check: Cancel) -> DetectorRow:
+def _judge(scored: Scored, spec: EvaluateSpec, check: CancelCheck) -> DetectorRow:
     row, known = scored.row, known_threshold(scored.row.sha256)
     judged: Detected = judge_detector(
         scored.clean,

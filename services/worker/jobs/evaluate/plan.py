@@ -17,6 +17,7 @@ from services.worker.jobs.kit.attacks import build_attack
 from services.worker.jobs.kit.models import mask_model
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import CancelCheck
 from shared.problems import Problem
 from shared.specs.attack import AttackChoice
 from shared.specs.data import DataSample
@@ -186,7 +187,7 @@ def defense_name(chain: Chain) -> str:
 def estimate_seconds(
     plans: Sequence[RowPlan],
     pictures: Callable[[RowPlan], LabeledImages],
-    check: Callable[[], None],
+    check: CancelCheck,
 ) -> float:
     """Return about how long the rows take at most, from passes over a few pictures."""
     draws: dict[int, float] = {}

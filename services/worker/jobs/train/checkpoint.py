@@ -1,8 +1,7 @@
-"""The course of a ``train`` job: its phases, progress, checkpoints, and what stops it."""
+"""The course of a ``train`` job: its phases, progress and checkpoints."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +10,10 @@ import torch
 from services.worker.datasets.splits import Sides
 from services.worker.jobs.train.plan import Plan
 from services.worker.models.base import Classifier
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
 from services.worker.runtime.context import JobContext
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.distill import Teacher
-from services.worker.training.history import Epoch, Live, Trained, TrainingCancelledError
+from services.worker.training.history import Epoch, Live, Trained
 from services.worker.training.loop import State, train
 from services.worker.training.transfer import train_head
 from shared.results.train import EpochFigures
@@ -39,7 +37,6 @@ class Course:
     left: tuple[str, ...] = ()
     teacher_weights: dict[str, torch.Tensor] | None = None
     resumed: State | None = None
-    stop: JobStopped | None = None
     saved_in_s: float = 0.0
     saved_at: float = 0.0
     last_epoch: Epoch | None = None
@@ -61,20 +58,6 @@ class Course:
         """All steps of all phases, in thousandths of an epoch."""
         return 1000 * self.plan.config.epochs * len(self.phases)
 
-    def check(self) -> None:
-        """Stop the loop when the job has to stop in a way that keeps the best model."""
-        with self.stopping():
-            self.context.check()
-
-    @contextmanager
-    def stopping(self) -> Iterator[None]:
-        """Turn a cancel, or a deadline, into a stop of the training loop; note what it was."""
-        try:
-            yield
-        except (Cancelled, DeadlineExceeded) as stop:
-            self.stop = stop
-            raise TrainingCancelledError from stop
-
     def learn(
         self, phase: str, classifier: Classifier, sides: Sides, teacher: Teacher | None
     ) -> Trained:
@@ -94,8 +77,7 @@ class Course:
         """Train the head on cached features."""
 
         def seen(done: int, total: int) -> None:
-            with self.stopping():
-                self.context.progress(0, self.total, f"features of {done} of {total} pictures")
+            self.context.progress(0, self.total, f"features of {done} of {total} pictures")
 
         times = 2 if self.plan.config.augmentation.flip else 1
         return train_head(
@@ -113,7 +95,7 @@ class Course:
         self.last_epoch = Epoch(**resume["history"][-1]) if resume and resume["history"] else None
         return {
             "watch": self._watch(phase, steps),
-            "check_cancel": self.check,
+            "check_cancel": self.context.check,
             "save": lambda state: self._save(phase, state),
             "save_every_s": SAVE_SECONDS,
             "resume": resume,
@@ -142,9 +124,8 @@ class Course:
                 message += f"; validation {self.last_epoch.val_accuracy:.1%}"
             if phase == "teacher":
                 message = f"teacher, {message}"
-            with self.stopping():
-                # The job is not over with its last step: testing and registering follow.
-                self.context.progress(done, self.total + 1, message, **figures)
+            # The job is not over with its last step: testing and registering follow.
+            self.context.progress(done, self.total + 1, message, **figures)
 
         return watch
 
@@ -158,10 +139,9 @@ class Course:
         within = state["step"] > 0
         if not within:
             self.last_epoch = Epoch(**state["history"][-1])
-            with self.stopping():
-                # Progress is written seldom; an epoch's figures must not fall between.
-                figures = figures_of(self.last_epoch).model_dump(mode="json")
-                self.context.event("epoch", {"phase": phase, **figures})
+            # Progress is written seldom; an epoch's figures must not fall between.
+            figures = figures_of(self.last_epoch).model_dump(mode="json")
+            self.context.event("epoch", {"phase": phase, **figures})
         pause = self.saved_in_s / SAVE_SHARE
         if within and time.monotonic() - self.saved_at < pause:
             return
@@ -174,10 +154,9 @@ class Course:
                 "loop": state,
             }
         )
-        with self.stopping():
-            self.context.save_checkpoint(
-                {"state.safetensors": tensors, "state.json": document.encode()}
-            )
+        self.context.save_checkpoint(
+            {"state.safetensors": tensors, "state.json": document.encode()}
+        )
         self.saved_at = time.monotonic()
         self.saved_in_s = self.saved_at - start
 

@@ -33,11 +33,11 @@ from services.worker.jobs.train.plan import (
 from services.worker.models.base import Classifier
 from services.worker.models.predict import predict
 from services.worker.models.registry import LoadedModel, find_models, pack_weights
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import Stopped
 from services.worker.training.distill import Teacher
 from services.worker.training.estimate import estimate_seconds
-from services.worker.training.history import Trained, TrainingCancelledError
+from services.worker.training.history import Trained
 from shared.model_card import ModelCard
 from shared.problems import Problem
 from shared.results import ModelUsed, Timing
@@ -75,19 +75,15 @@ def run(context: JobContext, spec: TrainSpec) -> TrainResult:
     course = Course(context, job.plan, phases, job.estimated_seconds)
     job.plan = course.plan
     sides = read_sides(context, spec, job.packs, job.plan.classes, size=job.plan.size)
+    trained = _train(job, course, sides)
     try:
-        trained = _train(job, course, sides)
-    except TrainingCancelledError:
-        if course.stop is None:
-            raise
-        raise course.stop from None
-    try:
-        if course.stop is not None:
-            raise course.stop
+        if trained.stopped is not None:
+            raise trained.stopped
         context.progress(course.total, course.total + 1, "judging the model on the test split")
         test = _judged(job, sides)
-    except (Cancelled, DeadlineExceeded):
-        _register(job, sides, trained, test=None, stopped=True)
+    except Stopped as stop:
+        if stop.ends_job:
+            _register(job, sides, trained, test=None, stopped=True)
         raise
     title = f"{spec.model_id}, {job.plan.architecture}"
     picture = draw_curves(trained.history, trained.best, title=title)
@@ -154,8 +150,8 @@ def _train(job: _Job, course: Course, sides: Sides) -> Trained:
     heat = job.plan.config.temperature
     if "teacher" in course.left:
         first = course.learn("teacher", copy.deepcopy(job.classifier), sides, None)
-        if first.cancelled:
-            raise TrainingCancelledError
+        if first.stopped is not None:
+            raise first.stopped
         course.teacher_weights = dict(first.classifier.state_dict())
     teacher = None
     if job.teacher is not None:

@@ -18,6 +18,7 @@ from services.worker.masks.hog.objectives import Rating
 from services.worker.masks.hog.pattern import State
 from services.worker.masks.hog.pool import Pool
 from services.worker.masks.hog.problem import Problem
+from services.worker.stopping import CancelCheck, Progress, Stopped
 
 MOST_STEPS = 1_000_000
 MOST_BATCH = 64
@@ -28,12 +29,6 @@ CALIBRATION = 16  # neighbors of the start that tell the first mean change
 MEMORY = 0.98  # of the mean change, a step
 REPORT_SECONDS = 0.25
 SAME_FITNESS = 1e-3  # another CPU may add in another order
-
-Progress = Callable[[int, int, str], None]
-
-
-class AnnealingCancelledError(Exception):
-    """Raised by ``check_cancel`` to end an annealing with the best pattern so far."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class HogResult:
     pattern itself. ``start`` and ``best`` rate the first and the best state, ``best_state`` is that
     state. ``history`` is float64 ``(steps + 1, 3)``: the fitness of the current state, the best
     fitness and ``found`` of the best. ``evaluations`` counts pictures rated in all runs;
-    ``evaluations_per_second`` is this run's rate. ``cancelled`` tells of an early end.
+    ``evaluations_per_second`` is this run's rate. ``stopped`` is what ended it early.
     """
 
     pattern: Picture
@@ -67,7 +62,7 @@ class HogResult:
     history: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     evaluations: int
     evaluations_per_second: float
-    cancelled: bool
+    stopped: Stopped | None
 
 
 def anneal(
@@ -81,7 +76,7 @@ def anneal(
     cooling: float = COOLING,
     progress: Progress | None = None,
     watch: Callable[[Live], None] | None = None,
-    check_cancel: Callable[[], None] | None = None,
+    check_cancel: CancelCheck | None = None,
     save: Callable[[bytes], None] | None = None,
     save_every_s: float = 60.0,
     resume: bytes | None = None,
@@ -94,9 +89,9 @@ def anneal(
 
     ``save`` receives a checkpoint every ``save_every_s`` seconds and at the end; given as
     ``resume`` with the same problem and settings, the run goes on to the same result as an unbroken
-    one. ``check_cancel`` may raise ``AnnealingCancelledError``, which ends with the best so far
-    (and before the first step raises it again); what else it raises goes through. Raises
-    ``ValueError`` for numbers out of range and for the checkpoint of another run.
+    one. A ``Stopped`` that ends the job returns the best so far; one before the first step, or for
+    another worker to go on, is raised. Raises ``ValueError`` for numbers out of range and for the
+    checkpoint of another run.
     """
     _check(steps, batch, hot, cooling, save_every_s)
     run = _Run(problem, steps, seed, batch, hot, cooling)
@@ -106,7 +101,7 @@ def anneal(
     began = saved_at = time.monotonic()
     reported_at = -math.inf
     rated_before = run.state.evaluations if run.started else 0
-    cancelled = False
+    stopped: Stopped | None = None
     try:
         check()
         with Pool(problem, processes) as pool:
@@ -127,14 +122,25 @@ def anneal(
                 if save is not None and now - saved_at >= save_every_s and run.state.step < steps:
                     save(run.packed())
                     saved_at = time.monotonic()
-    except AnnealingCancelledError:
-        if not run.started:
+    except Stopped as stop:
+        if not (run.started and stop.ends_job):
             raise
-        cancelled = True
+        stopped = stop
     seconds = max(time.monotonic() - began, 1e-9)
     if save is not None:
-        save(run.packed())
-    return run.result(cancelled, (run.state.evaluations - rated_before) / seconds)
+        stopped = _save_last(save, run.packed()) or stopped
+    return run.result(stopped, (run.state.evaluations - rated_before) / seconds)
+
+
+def _save_last(save: Callable[[bytes], None], checkpoint: bytes) -> Stopped | None:
+    """Save the end of a run; the best pattern outlives a job that is over by then."""
+    try:
+        save(checkpoint)
+    except Stopped as stop:
+        if not stop.ends_job:
+            raise
+        return stop
+    return None
 
 
 def _check(steps: int, batch: int, hot: float, cooling: float, save_every_s: float) -> None:
@@ -184,7 +190,7 @@ class _Run:
         counter = np.array([0, 0, step, proposal], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
-    def start(self, pool: Pool, check: Callable[[], None]) -> None:
+    def start(self, pool: Pool, check: CancelCheck) -> None:
         """Rate the start and some of its neighbors, and choose the first temperature."""
         pattern = self._problem.pattern
         first = pattern.start(self._rng(0, 0))
@@ -213,7 +219,7 @@ class _Run:
         """In units of the fitness."""
         return float(self.state.spread * self._hot * self._cooling ** -min(1.0, self._share))
 
-    def advance(self, pool: Pool, check: Callable[[], None]) -> None:
+    def advance(self, pool: Pool, check: CancelCheck) -> None:
         """Make one step."""
         now, step = self.state, self.state.step + 1
         heat = max(0.0, 1 - self._share)
@@ -264,13 +270,13 @@ class _Run:
         self.state = unpack(checkpoint, self._settings)
         self.started = True
 
-    def confirm(self, pool: Pool, check: Callable[[], None]) -> None:
+    def confirm(self, pool: Pool, check: CancelCheck) -> None:
         """Raise ``ValueError`` when a checkpoint's rating is not what this problem gives."""
         [again] = pool.rate([self.state.current_state], check)
         if abs(again.fitness - self.state.current.fitness) > SAME_FITNESS:
             raise ValueError("the checkpoint is of another problem: its state rates differently")
 
-    def result(self, cancelled: bool, rate: float) -> HogResult:
+    def result(self, stopped: Stopped | None, rate: float) -> HogResult:
         """Draw the best pattern."""
         now = self.state
         picture = np.ascontiguousarray(self._problem.pattern.render(now.best_state))
@@ -283,7 +289,7 @@ class _Run:
             history=np.array(now.history, dtype=np.float64),
             evaluations=now.evaluations,
             evaluations_per_second=rate,
-            cancelled=cancelled,
+            stopped=stopped,
         )
 
 

@@ -9,13 +9,14 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from services.worker.masks.hog.objectives import Rating
 from services.worker.masks.hog.pattern import State
+from services.worker.stopping import CancelCheck
 
 MOST_PROCESSES = 64
 LOOK_SECONDS = 0.2  # how often a cancel is looked for
@@ -62,7 +63,7 @@ class Pool:
             raise
 
     def rate(
-        self, states: Sequence[State], check_cancel: Callable[[], None] | None = None
+        self, states: Sequence[State], check_cancel: CancelCheck | None = None
     ) -> list[Rating]:
         """Rate states, the answers in their order.
 
@@ -85,7 +86,7 @@ class Pool:
             self.close()
             raise
 
-    def _shared_out(self, states: Sequence[State], check: Callable[[], None]) -> list[Rating]:
+    def _shared_out(self, states: Sequence[State], check: CancelCheck) -> list[Rating]:
         answers: dict[int, Rating] = {}
         waiting = list(enumerate(states))[::-1]
         idle = list(self._members)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from services.worker.masks.hog.annealing import (
-    AnnealingCancelledError,
     HogResult,
     Live,
     anneal,
@@ -20,6 +19,7 @@ from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys, Rating
 from services.worker.masks.hog.problem import Problem
 from services.worker.masks.hog.sprites import Sprites
+from services.worker.stopping import Stopped
 
 SPRITES = Sprites(count=2, height=160, width=180, smallest=90, largest=140)
 FACES = Problem(SPRITES, Decoys())
@@ -109,7 +109,7 @@ def test_it_finds_faces_that_dlib_confirms() -> None:
     assert done.history.shape == (41, 3)
     assert done.evaluations == 1 + 16 + 40 * 4
     assert done.evaluations_per_second > 0
-    assert not done.cancelled
+    assert not done.stopped
 
 
 def test_a_tile_packs_more_faces_than_any_tiling_of_the_face_it_begins_as() -> None:
@@ -153,7 +153,7 @@ def stop_after(steps: int) -> tuple[Callable[[Live], None], Callable[[], None]]:
 
     def check() -> None:
         if seen[0] >= steps:
-            raise AnnealingCancelledError
+            raise Stopped
 
     return watch, check
 
@@ -176,7 +176,7 @@ def test_a_run_that_was_cut_off_ends_as_an_unbroken_one(processes: int) -> None:
     )
     resumed = anneal(FACES, **settings, resume=kept[-1])
 
-    assert cut.cancelled
+    assert cut.stopped
     assert len(cut.history) == 6
     assert same(resumed, whole)
 
@@ -210,16 +210,16 @@ def test_a_cancel_keeps_the_best_so_far() -> None:
     watch, check = stop_after(30)
     done = anneal(Problem(Walk(), Light()), steps=1000, watch=watch, check_cancel=check)
 
-    assert done.cancelled
+    assert done.stopped
     assert len(done.history) == 31
     assert 0 < done.best.fitness == done.history[:, 0].max() == done.pattern.mean()
 
 
 def test_a_cancel_before_the_first_step_has_nothing_to_keep() -> None:
     def check() -> None:
-        raise AnnealingCancelledError
+        raise Stopped
 
-    with pytest.raises(AnnealingCancelledError):
+    with pytest.raises(Stopped):
         anneal(FACES, steps=3, check_cancel=check)
 
 

@@ -3,26 +3,19 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from services.worker.jobs.generate_mask.hog import pictures
 from services.worker.jobs.generate_mask.hog.report import put_design, report
-from services.worker.masks.hog.annealing import (
-    AnnealingCancelledError,
-    HogResult,
-    Live,
-    anneal,
-)
+from services.worker.masks.hog.annealing import HogResult, Live, anneal
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys, Hide
 from services.worker.masks.hog.pattern import Pattern
 from services.worker.masks.hog.problem import Problem
 from services.worker.masks.hog.sprites import Sprites
 from services.worker.masks.hog.wearers import Wearer, find_wearers
-from services.worker.runtime.claim import Cancelled, DeadlineExceeded, JobStopped
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import Stopped
 from shared.problems import Problem as Refusal
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec
@@ -49,8 +42,8 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
     course = _Course(context, spec, began)
     found = course.anneal(problem)
     try:
-        if course.stop is not None:
-            raise course.stop
+        if found.stopped is not None:
+            raise found.stopped
         return report(
             context,
             spec,
@@ -60,8 +53,9 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
             warnings=course.warnings,
             began=began,
         )
-    except (Cancelled, DeadlineExceeded):
-        put_design(context, spec.hog, found.pattern, stopped=True)
+    except Stopped as stop:
+        if stop.ends_job:
+            put_design(context, spec.hog, found.pattern, stopped=True)
         raise
 
 
@@ -100,11 +94,10 @@ def _objective(context: JobContext, spec: GenerateMaskSpec) -> Decoys | Hide:
 
 
 class _Course:
-    """One run of the job: its progress, checkpoints, and what stops it."""
+    """One run of the job: its progress and checkpoints."""
 
     def __init__(self, context: JobContext, spec: GenerateMaskSpec, began: float) -> None:
         self.context, self.spec, self.began = context, spec, began
-        self.stop: JobStopped | None = None
         self.warnings = list(WARNINGS)
         cores = context.settings.threads or os.cpu_count() or 1
         wanted = spec.hog.processes or cores
@@ -115,7 +108,7 @@ class _Course:
         self._show_at = began + SHOW_SECONDS
 
     def anneal(self, problem: Problem) -> HogResult:
-        """Anneal from where an earlier attempt was; sets ``stop`` when it was stopped early."""
+        """Anneal from where an earlier attempt was."""
         files = self.context.load_checkpoint() or {}
         kept = files.get(CHECKPOINT)
         try:
@@ -129,35 +122,17 @@ class _Course:
             return self._anneal(problem, None)
 
     def _anneal(self, problem: Problem, resume: bytes | None) -> HogResult:
-        try:
-            return anneal(
-                problem,
-                steps=self.spec.hog.steps,
-                seed=self.spec.seed,
-                processes=self.processes,
-                watch=self._watch,
-                check_cancel=self._check,
-                save=self._save,
-                save_every_s=SAVE_SECONDS,
-                resume=resume,
-            )
-        except AnnealingCancelledError:
-            if self.stop is None:
-                raise
-            raise self.stop from None  # before there was anything to keep
-
-    @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """Turn a cancel, or a deadline, into a stop that keeps the best; note what it was."""
-        try:
-            yield
-        except (Cancelled, DeadlineExceeded) as stop:
-            self.stop = stop
-            raise AnnealingCancelledError from stop
-
-    def _check(self) -> None:
-        with self._stopping():
-            self.context.check()
+        return anneal(
+            problem,
+            steps=self.spec.hog.steps,
+            seed=self.spec.seed,
+            processes=self.processes,
+            watch=self._watch,
+            check_cancel=self.context.check,
+            save=lambda data: self.context.save_checkpoint({CHECKPOINT: data}),
+            save_every_s=SAVE_SECONDS,
+            resume=resume,
+        )
 
     def _watch(self, live: Live) -> None:
         figures = {
@@ -168,21 +143,12 @@ class _Course:
             "temperature": float(f"{live.temperature:.3g}"),
         }
         message = f"step {live.step} of {live.steps}: {live.best.found} found"
-        with self._stopping():
-            done = round(95 * live.step / live.steps)
-            self.context.progress(done, 100, message, **figures)
-            now = time.monotonic()
-            if now < self._show_at or live.best.rank == self._shown:
-                return
-            self._shown = live.best.rank
-            self._show_at = now + max(SHOW_SECONDS, SHOW_SHARE * (now - self.began))
-            shown = {"step": live.step, "picture": pictures.thumbnail(live.draw())}
-            self.context.event("pattern", {**shown, "found": live.best.found})
-
-    def _save(self, data: bytes) -> None:
-        if self.stop is not None:
+        done = round(95 * live.step / live.steps)
+        self.context.progress(done, 100, message, **figures)
+        now = time.monotonic()
+        if now < self._show_at or live.best.rank == self._shown:
             return
-        try:
-            self.context.save_checkpoint({CHECKPOINT: data})
-        except (Cancelled, DeadlineExceeded) as stop:
-            self.stop = stop  # the next check ends the annealing, if it goes on
+        self._shown = live.best.rank
+        self._show_at = now + max(SHOW_SECONDS, SHOW_SHARE * (now - self.began))
+        shown = {"step": live.step, "picture": pictures.thumbnail(live.draw())}
+        self.context.event("pattern", {**shown, "found": live.best.found})
