@@ -75,7 +75,7 @@ async def _waited(
     try:
         ended = await wait_until_final(request, resources, job, seconds)
     except (Problem, *OUTAGES):
-        # To wait was a wish. An error now would make the client send its job again.
+        # Waiting is only a preference. An error now would make the client send its job again.
         if job.state in FINAL_STATES:
             raise  # its artifacts are not known, and an answer without them would be wrong
         return job, []

@@ -81,7 +81,7 @@ def _refuse_foreign_pages(request: Request) -> None:
         or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
     )
     if foreign:
-        raise Problem("forbidden-origin", "Without keys, only this service's own page may ask.")
+        raise Problem("forbidden-origin", "Without API keys, only pages served here are allowed.")
 
 
 def _name(host: str) -> str:

@@ -92,7 +92,7 @@ async def _events(
 def _news(
     resources: Resources, tenant: str, job_id: str, after: int
 ) -> tuple[Job | None, list[Event]]:
-    # The job first: what it has become by now, the events that are read next do tell.
+    # Read the job first; later changes appear in the events.
     job = resources.repository.jobs.get(tenant, job_id)
     return job, resources.repository.jobs.events_after(tenant, job_id, after, limit=PAGE)
 

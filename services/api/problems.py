@@ -99,7 +99,7 @@ def translate(error: Exception) -> Problem:
         return _from_http(error)
     incident = secrets.token_hex(6)
     logger.error("unexpected error (incident %s)", incident, exc_info=error)
-    return Problem("internal-error", "The log has it under the incident.", incident=incident)
+    return Problem("internal-error", "See this incident id in the log.", incident=incident)
 
 
 def _no_space(error: Exception) -> bool:

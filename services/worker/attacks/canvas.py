@@ -7,7 +7,7 @@ from services.worker.attacks.oracle import Oracle
 
 
 class Canvas:
-    """A reused channels-last buffer: k pixels are written, the model is asked, they are restored.
+    """A reused channels-last buffer: k pixels are written, the model is queried, they are restored.
 
     ``levels`` are the images ``(A, 3, H, W)`` in 0..255.
     """

@@ -63,7 +63,7 @@ def run(
     the criterion beforehand are left alone. ``check_cancel`` raises to stop; ``save`` gets a
     checkpoint at most every ``save_every_s`` seconds, and ``resume`` continues from one.
 
-    Success is that of the delivered 8-bit image, of which the model is asked as it was given.
+    Success is measured on the delivered 8-bit image, with the unmodified model.
     Raises ``ValueError`` for a model in train mode, labels that do not exist, images off the
     8-bit grid, or a checkpoint of another run.
     """

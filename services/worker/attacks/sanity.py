@@ -114,13 +114,13 @@ def check_together(sides: Sequence[Side]) -> list[SanityWarning]:
     if len(comparable) < len(sides):
         found.append(
             SanityWarning(
-                "different-images", "the runs attacked different images: compare them not."
+                "different-images", "the runs attacked different images and cannot be compared."
             )
         )
     if len({side.model_sha256 for side in comparable}) > 1:
         found.append(
             SanityWarning(
-                "different-models", "the runs attacked different weights: compare them not."
+                "different-models", "the runs attacked different weights and cannot be compared."
             )
         )
         comparable = [side for side in comparable if side.model_sha256 == sides[0].model_sha256]

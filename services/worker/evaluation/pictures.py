@@ -77,7 +77,7 @@ def draw_report(
 def draw_errors(
     images: Tensor, probabilities: Probabilities, labels: Labels, names: Sequence[str]
 ) -> bytes | None:
-    """Draw the surest wrong answers, worst first, as a JPEG; ``None`` where all are right.
+    """Draw the most confident errors, worst first, as a JPEG; ``None`` if there are none.
 
     ``images`` are uint8 ``(N, 3, H, W)``.
     """

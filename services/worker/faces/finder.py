@@ -59,7 +59,7 @@ def find_faces(
     longest_side: int = LONGEST_SIDE,
     largest_scale: float = 2.0,
 ) -> Find:
-    """Find the faces of a uint8 RGB photo ``(H, W, 3)``, surest first.
+    """Find the faces of a uint8 RGB photo ``(H, W, 3)``, most confident first.
 
     The photo is searched on a copy whose longer side is ``longest_side`` pixels, enlarged at most
     ``largest_scale`` times, and on smaller copies for larger faces.

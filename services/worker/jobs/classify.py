@@ -78,7 +78,7 @@ def run(context: JobContext, spec: ClassifySpec) -> ClassifyResult:
 def run_batch(items: Sequence[Item]) -> list[ClassifyResult | Exception]:
     """Classify the images of several jobs; one job's bad image ends that job only.
 
-    Tenants may mean different models by one name, or by none: each model is a pass of its own.
+    One name can resolve to different models per tenant: each model is a pass of its own.
     """
     outcomes: dict[int, ClassifyResult | Exception] = {}
     by_model: dict[str, tuple[LoadedModel, list[int]]] = {}

@@ -35,7 +35,7 @@ def _outline(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return f"{_TENSOR}{name}"
     if isinstance(value, dict):
         parts = {str(key): _outline(v, f"{name}/{key}", tensors) for key, v in value.items()}
-        # The optimizer numbers its parameters; JSON knows no numbers as keys.
+        # The optimizer numbers its parameters; JSON keys are strings.
         whole = bool(value) and all(isinstance(key, int) for key in value)
         return {_INTEGER_KEYS: parts} if whole else parts
     if isinstance(value, list | tuple):

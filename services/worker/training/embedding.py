@@ -55,7 +55,7 @@ def learn_people(
     """Train on labels alone: a softmax over people with a margin on the cosine.
 
     ``frames`` is uint8 ``(N, 160, 160, 3)``, ``people`` numbers from 0. The layer that tells the
-    people of training apart is dropped at the end: what stays knows nobody's name.
+    people of training apart is dropped at the end: the remaining network has no identities.
     """
     torch.manual_seed(config.seed)
     count = int(people.max()) + 1

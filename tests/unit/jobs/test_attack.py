@@ -345,7 +345,7 @@ def test_a_data_set_is_attacked_with_its_own_labels_and_totals(
     context = context_of()
     context.packs = packs
     result = run_job(context, of_data(attack={"name": "pgd", "eps": 8}))
-    assert "mask-cnn-32 knows no sunglasses: left out" in result.warnings
+    assert "mask-cnn-32 has no class sunglasses: images skipped" in result.warnings
     loaded = mask_model(context, model_id="mask-cnn-32")
     images = PackedDataset(packs[CROPS]).labeled("test", size=32, classes=loaded.card.classes)
     with torch.no_grad():

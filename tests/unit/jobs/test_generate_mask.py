@@ -143,7 +143,7 @@ def test_two_photos_are_trained_on_and_leave_none_to_judge_by(
 
     assert result.photos == {"trained on": 2}
     assert result.figures == ()
-    assert any("none was left to judge" in warning for warning in result.warnings)
+    assert any("none could be held out" in warning for warning in result.warnings)
 
 
 def test_a_conditional_generator_draws_for_its_wearer_and_later_for_another(

@@ -142,7 +142,7 @@ class Photos:
             )
         unknown = sorted(set(pack.card.classes) - set(self._classes))
         if unknown and pack.card.layout != "identities":
-            self.warnings = (f"{model_id} knows no {', '.join(unknown)}: left out",)
+            self.warnings = (f"{model_id} has no class {', '.join(unknown)}: images skipped",)
         return found
 
 

@@ -187,7 +187,7 @@ def _warnings(setting: Setting, images: list[EncryptedImage]) -> tuple[str, ...]
         if not held_out(judge.card, cards):
             warnings.append(
                 f"{judge.card.id} shares a teacher or training people with a surrogate, or does "
-                "not say what it was trained on: it is not held out, and its word does not count"
+                "not say what it was trained on: it is not held out, and its verdict is ignored"
             )
     missed = sum(not face.found_again for image in images for face in image.faces)
     if missed:

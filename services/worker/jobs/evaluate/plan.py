@@ -93,7 +93,9 @@ class Material:
         found = self._labeled(loaded, self.spec.data, side)
         unknown = set(self.pack.card.classes if self.pack else ()) - set(loaded.card.classes)
         if unknown:
-            self._warn(f"{loaded.card.id} knows no {', '.join(sorted(unknown))}: left out")
+            self._warn(
+                f"{loaded.card.id} has no class {', '.join(sorted(unknown))}: images skipped"
+            )
         return found
 
     def _labeled(self, loaded: LoadedModel, data: DataSample, side: int | None) -> LabeledImages:

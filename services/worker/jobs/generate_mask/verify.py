@@ -30,7 +30,7 @@ def judge(
 ) -> tuple[tuple[MaskFigures, ...], list[str]]:
     """Ask every recognizer about the people held out, and say what keeps it from an answer."""
     if sides.held_out is None:
-        return (), ["under three photos: none was left to judge the designs by"]
+        return (), ["under three photos: none could be held out to evaluate the designs"]
     wearings: dict[str, Designs | None] = {
         "nothing": None,
         "plain blue": Designs(plain(BLUE)),

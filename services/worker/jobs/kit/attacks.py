@@ -18,8 +18,8 @@ def build_attack(
     """Build an attack of the spec; raises ``invalid-input`` for parameters that do not go.
 
     ``positions`` are the pixels of the pictures, where that is known already. ``asks``: the model
-    that is asked and nothing else, no defense and no photo around it; candidates are then shown to
-    it in bfloat16 where that is faster, and what they find is confirmed in float32.
+    that is queried directly, without a defense or photo around it; candidates are then queried in
+    bfloat16 where that is faster, and each success is confirmed in float32.
     """
     parameters = choice.model_dump(exclude={"name"})
     if asks is not None and choice.name in SEARCHED_IN_BF16:
