@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, make_url
 
 PREFIX = "BAUTA_"
 QUEUES = ("interactive", "batch")
+BROKERS = ("filesystem", "redis", "rediss")
 DEFAULT_SECRETS = frozenset({"bauta", "changeme", "change-me", "minioadmin", "password", "secret"})
 
 
@@ -50,7 +51,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".bauta"), description="where the embedded default keeps its state")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir")
     database_password: SecretStr | None = None
-    broker_url: str = Field("", description="Celery broker URL; empty: filesystem in data_dir")
+    broker_url: str = Field("", description="redis://…, rediss://…; empty: a folder in data_dir")
     broker_password: SecretStr | None = None
     objects_url: str = Field("", description="file:///… or s3://bucket/prefix; empty: data_dir")
     s3_endpoint: str | None = None
@@ -159,6 +160,10 @@ class Settings(BaseSettings):
             )
         if self.database.get_backend_name() not in ("sqlite", "postgresql"):
             raise ValueError("BAUTA_DATABASE_URL must be sqlite:///… or postgresql+psycopg://…")
+        if self.broker.partition(":")[0] not in BROKERS:
+            raise ValueError(
+                "BAUTA_BROKER_URL must be redis://…, rediss://…, or empty for a folder"
+            )
         if not self.objects_location.startswith(("file://", "s3://")):
             raise ValueError("BAUTA_OBJECTS_URL must be file:///… or s3://bucket: others lose data")
         if self.objects_location.startswith("s3://") and not self.s3_secret_access_key:

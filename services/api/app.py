@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             watcher=watcher,
             decoding=CapacityLimiter(chosen.concurrent_decodes),
         )
-        with metrics.queue_of(repository, lambda: watcher.waiting):
+        with metrics.queue_of(repository, doorbell, lambda: watcher.waiting):
             yield
         watcher.close()
         doorbell.close()

@@ -35,7 +35,7 @@ def readyz(resources: Shared) -> Response:
         return JSONResponse({"status": "ready", "checks": checks})
     detail = f"Not ready: {', '.join(failing)}."
     if failing == ["broker"]:
-        detail += " Jobs are taken and kept; they start once the broker is back."
+        detail += " Jobs are taken and kept; workers look for them by themselves."
     return problem_response(Problem("not-ready", detail, checks=checks))
 
 

@@ -1,14 +1,19 @@
 """Prometheus metrics of the API and the queue."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Repository
+from shared.doorbell import Doorbell
+from shared.settings import QUEUES
+
+logger = logging.getLogger(__name__)
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -16,8 +21,11 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 class _QueueCollector(Collector):
     """Reads the queue when it is asked."""
 
-    def __init__(self, repository: Repository, waiting: Callable[[], int]) -> None:
+    def __init__(
+        self, repository: Repository, doorbell: Doorbell, waiting: Callable[[], int]
+    ) -> None:
         self._repository = repository
+        self._doorbell = doorbell
         self._waiting = waiting
 
     def describe(self) -> Iterable[Metric]:
@@ -36,6 +44,7 @@ class _QueueCollector(Collector):
             "bauta_database_up", "Whether the database answers", value=float(bool(figures))
         )
         yield from figures
+        yield from self._rings()
 
     def _queue(self) -> Iterable[Metric]:
         jobs = GaugeMetricFamily("bauta_jobs", "Jobs kept", labels=("kind", "state"))
@@ -48,6 +57,24 @@ class _QueueCollector(Collector):
         for queue, seconds in self._repository.jobs.oldest_queued_seconds().items():
             oldest.add_metric((queue,), seconds)
         yield oldest
+
+    def _rings(self) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily(
+            "bauta_waiting_rings",
+            "Messages in the broker that no worker has heard",
+            labels=["queue"],
+        )
+        try:
+            for queue in QUEUES:
+                waiting.add_metric((queue,), self._doorbell.depth(queue))
+            unreadable = self._doorbell.unreadable()
+        except Exception:  # whatever a broker's client raises
+            logger.debug("the broker tells no figures", exc_info=True)
+            return
+        yield waiting
+        yield CounterMetricFamily(
+            "bauta_unreadable_messages", "Messages in the broker that were set aside", unreadable
+        )
 
 
 class Metrics:
@@ -79,9 +106,11 @@ class Metrics:
         self._refusals.labels(reason).inc()
 
     @contextmanager
-    def queue_of(self, repository: Repository, waiting: Callable[[], int]) -> Iterator[None]:
+    def queue_of(
+        self, repository: Repository, doorbell: Doorbell, waiting: Callable[[], int]
+    ) -> Iterator[None]:
         """Add the queue's figures, for as long as the API runs."""
-        collector = _QueueCollector(repository, waiting)
+        collector = _QueueCollector(repository, doorbell, waiting)
         self._registry.register(collector)
         try:
             yield

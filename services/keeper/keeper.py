@@ -11,7 +11,7 @@ from types import FrameType
 from shared.db import Repository, create_database_engine, first_line
 from shared.doorbell import Doorbell
 from shared.objects import ObjectStore, ObjectStoreUnavailableError
-from shared.settings import Settings
+from shared.settings import QUEUES, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,8 @@ class Keeper:
     ) -> None:
         self._settings = settings
         self._keeping = repository.keeping
-        self._jobs = repository.jobs
         self._objects = objects
         self._doorbell = doorbell
-        self._broker_was_down = False
         self._cleanings = 0
 
     def round(self) -> bool:
@@ -52,16 +50,17 @@ class Keeper:
         return self._try("sweep", self.sweep) and expired
 
     def ring(self) -> None:
-        """Ring for jobs that stay queued: their first ring was lost, or nobody was at home."""
-        if self._broker_was_down:
-            # Asked first: a job taken as due here is due again only after a longer while.
-            self._doorbell.check()
-            self._broker_was_down = False
-        due = self._keeping.due_to_ring(ring_again_seconds=self._settings.ring_again_seconds)
-        for job_id, queue in due:
-            if not self._doorbell.ring(job_id, queue):
-                self._broker_was_down = True
-                self._jobs.ring_now(job_id)
+        """Ring for jobs that stay queued, unless as many rings wait to be heard.
+
+        Their first rings were lost with a broker, or taken by workers that died. Where nobody
+        listens, rings that wait are enough: more would only have to be cleared away.
+        """
+        for queue in QUEUES:
+            overdue = self._keeping.overdue(queue)
+            if overdue and self._doorbell.depth(queue) < len(overdue):
+                for job_id in overdue:
+                    if not self._doorbell.ring(job_id, queue):
+                        break
 
     def reap(self) -> None:
         """Return jobs of dead workers to the queue, or end those that killed too many."""

@@ -11,18 +11,18 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task
+from celery import Celery
 from celery.signals import worker_ready
 from celery.worker import state as celery_state
-from celery.worker.request import Request
 
 from services.worker.runtime.cache import ModelCache
+from services.worker.runtime.consumer import LOOK, create_celery_app
 from services.worker.runtime.context import Services
 from services.worker.runtime.engine import Engine, find_job_module
 from services.worker.runtime.heartbeat import Heartbeat
 from services.worker.runtime.memory import keep_freed_memory
 from shared.db import Repository, create_database_engine
-from shared.doorbell import LOOK, Doorbell, create_celery_app
+from shared.doorbell import Doorbell
 from shared.images import limit_concurrent_decodes
 from shared.objects import ObjectStore
 from shared.settings import Settings
@@ -38,26 +38,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def worker_name() -> str:
     """Return a name that no other worker process has."""
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
-
-
-class LookRequest(Request):  # type: ignore[misc]
-    """A message whose late acknowledgement, if it fails, makes the consumer connect anew.
-
-    Celery logs the failure and keeps the message as delivered. With a prefetch of one, the worker
-    would then neither ask for another message nor notice that the connection is dead.
-    """
-
-    def acknowledge(self) -> None:
-        """Acknowledge the message, raising the transport's errors."""
-        if not self.acknowledged:  # type: ignore[has-type]
-            self.acknowledged = True
-            self.message.ack()
-
-
-class LookTask(Task):  # type: ignore[misc]
-    """The task behind the doorbell."""
-
-    Request = LookRequest
 
 
 class Worker:
@@ -91,7 +71,7 @@ class Worker:
         self._owner = owner
 
     def _celery_app(self, owner: str) -> Celery:
-        app = create_celery_app(self.settings)
+        app = create_celery_app(self._doorbell)
 
         def look(job_id: str) -> None:
             self.engine.look(job_id)
@@ -99,7 +79,7 @@ class Worker:
                 logger.info("%s takes no more jobs after %d", owner, self.engine.jobs_done)
                 celery_state.should_stop = 0
 
-        app.task(name=LOOK, base=LookTask)(look)
+        app.task(name=LOOK)(look)
         return app
 
     def run(self) -> int:

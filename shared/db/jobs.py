@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.db.images import NewImage, image_values, keep_bytes
@@ -363,11 +363,6 @@ class JobQueries(Queries):
                 .group_by(Job.queue)
             )
             return {queue: max(0.0, seconds) for queue, seconds in rows}
-
-    def ring_now(self, job_id: str) -> None:
-        """Let the keeper ring for this job at its next round: the first ring did not go out."""
-        with self._write() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(ring_at=self._now(session)))
 
 
 def _refuse_full(queued: int, max_queued: int) -> None:

@@ -24,7 +24,6 @@ from shared.db.tables import (
 from shared.problems import Problem
 from shared.specs import JobSpec
 
-LONGEST_BACKOFF_SECONDS = 60.0
 ROUND = 200
 
 
@@ -41,22 +40,21 @@ class Reaped:
 class KeeperQueries(Queries):
     """The periodic duties."""
 
-    def due_to_ring(self, *, ring_again_seconds: float) -> list[tuple[str, str]]:
-        """Return ``(job id, queue)`` of jobs queued too long; each waits longer than before."""
-        with self._write() as session:
-            now = self._now(session)
-            due = session.scalars(
-                select(Job)
-                .where(Job.state == "queued", Job.ring_at <= now)
-                .order_by(Job.queued_at)
-                .limit(ROUND)
-                .with_for_update(skip_locked=True)
-            ).all()
-            for job in due:
-                job.rings += 1
-                wait = ring_again_seconds * 2.0 ** min(job.rings, 20)
-                job.ring_at = now + min(wait, LONGEST_BACKOFF_SECONDS)
-            return [(job.id, job.queue) for job in due]
+    def overdue(self, queue: str) -> list[str]:
+        """Return ids of jobs that wait longer than a ring takes to be heard, oldest first."""
+        with self._read() as session:
+            return list(
+                session.scalars(
+                    select(Job.id)
+                    .where(
+                        Job.state == "queued",
+                        Job.queue == queue,
+                        Job.ring_at <= self._now(session),
+                    )
+                    .order_by(Job.queued_at)
+                    .limit(ROUND)
+                )
+            )
 
     def reap(
         self, *, max_losses: int, retention_seconds: float, ring_again_seconds: float

@@ -82,6 +82,7 @@ class Engine:
                 continue
             if not claims:
                 return
+            self._silence(claims, rung=job_id)
             self._run(claims)
             job_id, pause = "", 0.1
 
@@ -96,6 +97,13 @@ class Engine:
             room=self._room_beside,
         )
         return [Claim.of(job, lease_seconds=lease_seconds) for job in claimed]
+
+    def _silence(self, claims: Sequence[Claim], *, rung: str) -> None:
+        """Take back the rings of claimed jobs but of ``rung``, whose ring was taken already."""
+        for queue in {claim.job.queue for claim in claims}:
+            jobs = [claim.job.id for claim in claims if claim.job.queue == queue]
+            if others := [job_id for job_id in jobs if job_id != rung]:
+                self._doorbell.take_back(others, queue)
 
     def _room_beside(self, first: Job) -> int:
         """Return how many more jobs as large as ``first`` belong into its batch.

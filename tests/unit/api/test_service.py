@@ -14,6 +14,7 @@ import pytest
 
 from services.api import uploads
 from services.api.app import THREADS
+from shared.db.queries import new_id
 from shared.images import ImageLimits, StoredImage, sanitize
 from shared.specs import SPECS
 from tests.unit.api.service import Service, assert_problem, picture
@@ -155,6 +156,19 @@ def test_ready_tells_what_is_missing(service: Service, monkeypatch: pytest.Monke
     assert problem["checks"]["broker"] != "ok"
     assert "password" not in answer.text
     assert service.client.post("/v1/jobs/classify", files={"image": picture()}).status_code == 202
+
+
+def test_metrics_count_what_lies_in_the_broker(service: Service) -> None:
+    queue = service.resources.settings.data_dir / "broker" / "messages" / "batch"
+    service.resources.doorbell.ring(new_id("job"), "interactive")
+    (queue / "garbage").write_bytes(b"{")
+    assert 'bauta_waiting_rings{queue="interactive"} 1.0' in service.client.get("/metrics").text
+
+    assert service.resources.doorbell.wait(["batch"], seconds=0.01) is None
+
+    text = service.client.get("/metrics").text
+    assert "bauta_unreadable_messages_total 1.0" in text
+    assert 'bauta_waiting_rings{queue="batch"} 0.0' in text
 
 
 def test_metrics_count_requests_and_jobs(service: Service) -> None:

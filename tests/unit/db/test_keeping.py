@@ -12,29 +12,21 @@ from tests.unit.db.conftest import HOUR, TENANT, Create, new_image
 Claim = Callable[..., Job | None]
 
 
-def test_rings_again_for_what_waits_with_longer_and_longer_pauses(
+def test_a_job_that_waits_longer_than_its_ring_takes_is_overdue(
     repository: Repository, create: Create
 ) -> None:
-    due = create(ring_again_seconds=0)
+    first, second = create(ring_again_seconds=0), create(ring_again_seconds=0)
     create(ring_again_seconds=60)
 
-    first = repository.keeping.due_to_ring(ring_again_seconds=5)
-    second = repository.keeping.due_to_ring(ring_again_seconds=5)
-
-    assert first == [(due.id, "interactive")]
-    assert second == []
-    repository.jobs.ring_now(due.id)
-    assert repository.keeping.due_to_ring(ring_again_seconds=5) == first
-    waiting = repository.jobs.get(TENANT, due.id)
-    assert waiting is not None
-    assert waiting.rings == 2
+    assert repository.keeping.overdue("interactive") == [first.id, second.id]
+    assert repository.keeping.overdue("batch") == []
 
 
 def test_does_not_ring_for_what_runs(repository: Repository, create: Create, claim: Claim) -> None:
     job = create(ring_again_seconds=0)
     claim(job.id)
 
-    assert repository.keeping.due_to_ring(ring_again_seconds=5) == []
+    assert repository.keeping.overdue("interactive") == []
 
 
 def test_expired_jobs_become_tombstones_and_are_forgotten_later(

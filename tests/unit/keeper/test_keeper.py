@@ -21,20 +21,23 @@ from tests.unit.db.conftest import TENANT, new_image
 
 
 class Bell:
-    """A doorbell whose broker may be dead."""
+    """A doorbell whose broker may be dead, and whose rings may stay unheard."""
 
     def __init__(self) -> None:
         self.rung: list[str] = []
+        self.waiting: set[str] = set()
         self.dead = False
 
     def ring(self, job_id: str, queue: str) -> bool:
         if not self.dead:
             self.rung.append(job_id)
+            self.waiting.add(job_id)
         return not self.dead
 
-    def check(self) -> None:
+    def depth(self, queue: str) -> int:
         if self.dead:
             raise ConnectionError("connection refused")
+        return len(self.waiting) if queue == "interactive" else 0
 
 
 class House:
@@ -81,14 +84,17 @@ def test_rings_for_waiting_jobs_and_for_reaped_ones(house: House) -> None:
     claim(house.repository, lost, owner="dead", lease_seconds=-1)
 
     assert house.keeper.round()
+    assert house.bell.rung == [lost], "whoever hears it finds the other, too"
+    house.bell.waiting.clear()
+    assert house.keeper.round()
 
-    assert sorted(house.bell.rung) == sorted([waiting, lost])
+    assert house.bell.rung == [lost, waiting]
 
 
 def test_a_dead_broker_costs_no_job_its_turn(house: House) -> None:
     job_id = house.create()
     house.bell.dead = True
-    assert house.keeper.round()
+    assert not house.keeper.round()
     assert not house.keeper.round()
     house.bell.dead = False
 
@@ -97,14 +103,26 @@ def test_a_dead_broker_costs_no_job_its_turn(house: House) -> None:
     assert house.bell.rung == [job_id]
 
 
+def test_a_ring_that_waits_is_not_repeated_and_one_that_was_lost_is(house: House) -> None:
+    jobs = [house.create() for _ in range(3)]
+    for _ in range(20):
+        assert house.keeper.round()
+    assert sorted(house.bell.rung) == sorted(jobs)
+
+    house.bell.waiting.clear()
+    assert house.keeper.round()
+
+    assert sorted(house.bell.rung) == sorted(jobs + jobs)
+
+
 def test_reaps_when_ringing_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = house.create()
     claim(house.repository, lost, owner="dead", lease_seconds=-1)
 
-    def broken(**options: object) -> None:
+    def broken(queue: str) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(house.repository.keeping, "due_to_ring", broken)
+    monkeypatch.setattr(house.repository.keeping, "overdue", broken)
 
     assert not house.keeper.round()
 

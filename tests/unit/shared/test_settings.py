@@ -60,10 +60,10 @@ def test_value_from_environment_and_from_file(
     assert settings.database.password == "s3cr3t-p@ss/word"
     assert "s3cr3t" not in repr(settings)
     assert settings.queues == ("interactive",)
-    # A password with reserved characters must survive the URL that Celery parses again.
-    from kombu.utils.url import url_to_parts
+    # A password with reserved characters must survive the URL that Redis' client parses again.
+    from redis.connection import parse_url
 
-    assert url_to_parts(settings.broker)[4] == "br@ker/key"
+    assert parse_url(settings.broker).get("password") == "br@ker/key"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,7 @@ def test_value_from_environment_and_from_file(
         ({"lease_seconds": 5, "heartbeat_seconds": 3}, "raise the lease"),
         ({"queues": "interactive,fast"}, "BAUTA_QUEUES"),
         ({"queues": ()}, "BAUTA_QUEUES"),
+        ({"broker_url": "amqp://broker"}, "BAUTA_BROKER_URL"),
         ({"database_url": "sqlite:///:memory:"}, "name a file"),
         ({"database_url": "mysql://x/y"}, "BAUTA_DATABASE_URL"),
         ({"objects_url": "memory://"}, "BAUTA_OBJECTS_URL"),

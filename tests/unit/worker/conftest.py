@@ -1,6 +1,6 @@
 """A worker's parts in this process: an engine on SQLite that runs jobs of the tests' own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +52,9 @@ class Bell:
     def ring(self, job_id: str, queue: str) -> bool:
         self.rung.append(job_id)
         return True
+
+    def take_back(self, job_ids: Iterable[str], queue: str) -> None:
+        self.rung = [job_id for job_id in self.rung if job_id not in set(job_ids)]
 
 
 @dataclass
