@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(512 * 2**20, ge=1024, description="of an uploaded data set")
     max_dataset_bytes: int = Field(512 * 2**20, ge=1024, description="of its images, unpacked")
     max_dataset_images: int = Field(50_000, ge=1)
+    import_memory_bytes: int = Field(
+        2 * 2**30, ge=256 * 2**20, description="of the process that takes an upload in"
+    )
     max_model_bytes: int = Field(256 * 2**20, ge=1024, description="of an uploaded model")
     max_queued_jobs: int = Field(10_000, ge=1)
     max_wait_seconds: float = Field(60, ge=0, le=600)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.worker.datasets.archives import ArchiveRejectedError
 from services.worker.datasets.boxes import Frame, OtherPhotoError, Photo, fit, frame_told
 from services.worker.datasets.layouts.base import Example, Reading, is_picture
 from services.worker.datasets.near_duplicates import Hash, picture_hash
@@ -51,6 +52,7 @@ def collect(
     report: Report,
     *,
     limits: ImageLimits,
+    most_bytes: int,
     each: Callable[[], None],
 ) -> list[Picture]:
     """Return the pictures of a reading; their clean bytes go to ``clean``.
@@ -77,6 +79,8 @@ def collect(
             continue
         seen.add(stored.sha256)
         clean.add(example.path, stored.data)
+        if clean.size > most_bytes:
+            raise ArchiveRejectedError(f"its pictures take more than {most_bytes} bytes as stored")
         pictures.append(
             Picture(
                 example,

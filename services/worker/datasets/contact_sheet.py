@@ -5,11 +5,10 @@ from collections.abc import Callable
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from services.worker.datasets.packs import PackedDataset
-from services.worker.faces.crops import Pixels
-from shared.dataset_card import DatasetItem
+from shared.dataset_card import DatasetCard, DatasetItem
 
 TILE = 112
 COLUMNS = 10
@@ -19,12 +18,15 @@ _Box = tuple[float, float, float, float]
 
 
 def contact_sheet(
-    pack: PackedDataset, *, seed: int = 0, check: Callable[[], None] | None = None
+    card: DatasetCard, read: Callable[[DatasetItem], NDArray[np.uint8]], *, seed: int = 0
 ) -> bytes:
-    """Draw a row of up to ten pictures a class (of boxes: the faces in them); returns a JPEG."""
-    examples = _examples(pack)
-    names = pack.card.classes[:MOST_CLASSES]
-    more = len(pack.card.classes) - len(names)
+    """Draw a row of up to ten pictures a class (of boxes: the faces in them); returns a JPEG.
+
+    ``read`` decodes an item: uint8 RGB ``(H, W, 3)``.
+    """
+    examples = _examples(card)
+    names = card.classes[:MOST_CLASSES]
+    more = len(card.classes) - len(names)
     height = len(names) * (TILE + TEXT) + (TEXT if more else 0)
     sheet = Image.new("RGB", (COLUMNS * TILE, height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -35,9 +37,7 @@ def contact_sheet(
         draw.text((4, top + 3), f"{name[:80]}: {len(mine)}", fill="black", font=font)
         chosen = Random(seed).sample(mine, min(COLUMNS, len(mine)))
         for column, (item, box) in enumerate(chosen):
-            if check is not None:
-                check()
-            tile = _tile(pack.read(item), box)
+            tile = _tile(read(item), box)
             sheet.paste(tile, (column * TILE, top + TEXT))
     if more:
         draw.text((4, height - TEXT + 3), f"and {more} more classes", fill="black", font=font)
@@ -46,9 +46,9 @@ def contact_sheet(
     return encoded.getvalue()
 
 
-def _examples(pack: PackedDataset) -> dict[str, list[tuple[DatasetItem, _Box | None]]]:
+def _examples(card: DatasetCard) -> dict[str, list[tuple[DatasetItem, _Box | None]]]:
     found: dict[str, list[tuple[DatasetItem, _Box | None]]] = {}
-    for item in pack.card.items:
+    for item in card.items:
         if item.label is not None:
             found.setdefault(item.label, []).append((item, None))
         for box in item.boxes:
@@ -56,7 +56,7 @@ def _examples(pack: PackedDataset) -> dict[str, list[tuple[DatasetItem, _Box | N
     return found
 
 
-def _tile(picture: Pixels, box: _Box | None) -> Image.Image:
+def _tile(picture: NDArray[np.uint8], box: _Box | None) -> Image.Image:
     if box is not None:
         x0, y0, x1, y1 = (max(0, round(value)) for value in box)
         cut = picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]

@@ -25,6 +25,8 @@ from shared.dataset_card import DatasetItem
 from shared.images import ImageLimits
 
 MOST_CLASSES = 20_000
+# Pictures that are stored as PNG may take more than they did.
+STORED_SHARE = 2
 
 
 def take_in(
@@ -67,7 +69,15 @@ def take_in(
     _cut_root(files)
     reading = read_layout(files, report, layout)
     each = _Counter(len(reading.examples), say, stop)
-    pictures = collect(files, reading, clean, report, limits=images, each=each)
+    pictures = collect(
+        files,
+        reading,
+        clean,
+        report,
+        limits=images,
+        most_bytes=STORED_SHARE * archive.total_bytes,
+        each=each,
+    )
     return _finished(reading, pictures, clean, report, seed, stop)
 
 

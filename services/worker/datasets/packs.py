@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from services.worker.datasets.labeled import LabeledImages, read_voc
+from services.worker.datasets.pack_file import write_pack_file
 from services.worker.faces.crops import Pixels, crop_face, resize
 from shared.dataset_card import CARD_FILE, DatasetCard, DatasetItem, LabeledBox, Layout, Split
 from shared.images import ImageLimits, decode_rgb, sanitize
 
 SMALLEST_FACE = 10
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-# Packs are written with one time stamp: same images, same bytes.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Progress = Callable[[int, int], None]
 
@@ -136,10 +135,7 @@ def _wanted(item: DatasetItem, names: Sequence[str]) -> list[LabeledBox]:
 def write_pack(card: DatasetCard, images: Iterable[tuple[str, bytes]]) -> bytes:
     """Return the pack of a card and its images ``(name, clean bytes)``; same input, same bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(CARD_FILE, _EPOCH), card.model_dump_json())
-        for name, data in images:
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+    write_pack_file(buffer, card, images)
     return buffer.getvalue()
 
 
