@@ -1,6 +1,7 @@
 """``/livez``, ``/readyz``, ``/metrics``, and what the problem types mean."""
 
 from collections.abc import Callable
+from shutil import disk_usage
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +10,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from services.api.auth import Shared
 from services.api.documentation import problems
 from services.api.problems import problem_response
+from services.api.resources import Resources
+from shared.db.disk import database_file
 from shared.db.migrate import is_current
 from shared.problems import CATALOG, Problem
 
@@ -23,12 +26,13 @@ async def livez() -> str:
 
 @router.get("/readyz", responses=problems(503))
 def readyz(resources: Shared) -> Response:
-    """Whether jobs can be taken and run: database, schema, object store, broker."""
+    """Whether jobs can be taken and run: database, schema, object store, broker, disk space."""
     checks = {
         "database": _outcome(resources.repository.check),
         "schema": _outcome(lambda: _require_schema(is_current(resources.repository.engine))),
         "object_store": _outcome(resources.objects.check),
         "broker": _outcome(resources.doorbell.check),
+        "disk": _outcome(lambda: _require_space(resources)),
     }
     failing = [name for name, outcome in checks.items() if outcome != "ok"]
     if not failing:
@@ -42,6 +46,13 @@ def readyz(resources: Shared) -> Response:
 def _require_schema(current: bool) -> None:
     if not current:
         raise RuntimeError("run `bauta db upgrade`")
+
+
+def _require_space(resources: Resources) -> None:
+    file = database_file(resources.repository.engine)
+    for folder in (resources.objects.root, file and file.parent):
+        if folder and disk_usage(folder).free < resources.settings.min_free_disk_bytes:
+            raise RuntimeError("full: delete something, or lower BAUTA_MIN_FREE_DISK_BYTES")
 
 
 def _outcome(check: Callable[[], object]) -> str:

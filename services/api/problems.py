@@ -1,6 +1,5 @@
 """Every error as ``application/problem+json``."""
 
-import errno
 import logging
 import secrets
 from collections.abc import Sequence
@@ -10,11 +9,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from shared.db import OUTAGES, first_line
+from shared.db.disk import is_full
 from shared.images import ImageRejectedError
 from shared.objects import ObjectMissingError, ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
@@ -87,7 +87,7 @@ def translate(error: Exception) -> Problem:
     if isinstance(error, ObjectStoreUnavailableError):
         problem = Problem("object-store-unavailable", "The object store does not answer.")
         return problem.with_headers(Retry_After="5")
-    if _no_space(error):
+    if is_full(error):
         return Problem("storage-full", "The service has no disk space left.")
     if isinstance(error, OUTAGES):
         logger.warning("database: %.300s", first_line(error))
@@ -100,13 +100,6 @@ def translate(error: Exception) -> Problem:
     incident = secrets.token_hex(6)
     logger.error("unexpected error (incident %s)", incident, exc_info=error)
     return Problem("internal-error", "See this incident id in the log.", incident=incident)
-
-
-def _no_space(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    full = ("database or disk is full", "No space left on device")
-    return isinstance(error, OperationalError) and any(sign in str(error.orig) for sign in full)
 
 
 def _is_unmigrated(error: ProgrammingError) -> bool:

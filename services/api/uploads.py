@@ -125,11 +125,13 @@ def refuse_full_disk(resources: Resources, more_bytes: int) -> None:
 def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) -> list[NewImage]:
     """Put the images' bytes into the object store, all or none; returns their rows to commit.
 
+    Raises ``storage-full``, also without images: a job writes what it finds.
+
     The keeper sweeps them unless the rows are committed within ``UPLOAD_SECONDS``.
     """
+    refuse_full_disk(resources, sum(len(image.stored.data) for image in images))
     if not images:
         return []
-    refuse_full_disk(resources, sum(len(image.stored.data) for image in images))
     sweeps = resources.repository.images.announce(
         tenant_id, [image.id for image in images], within_seconds=UPLOAD_SECONDS
     )

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 TOMBSTONE_SECONDS = 7 * 24 * 3600.0
 SLOW_ROUNDS = 10
+LOG_ROUNDS = 60
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -35,6 +36,7 @@ class Keeper:
         self._objects = objects
         self._doorbell = doorbell
         self._cleanings = 0
+        self._has_deleted = True  # an earlier process may have
 
     def round(self) -> bool:
         """Do the duties that waiting jobs need; returns whether none failed."""
@@ -46,8 +48,10 @@ class Keeper:
         expired = True
         if self._cleanings % SLOW_ROUNDS == 0:
             expired = self._try("expire", self.expire)
+            self._try("reserve", self.hold_reserve)
         self._cleanings += 1
-        return self._try("sweep", self.sweep) and expired
+        swept = self._try("sweep", self.sweep)
+        return self._try("empty the log", self.empty_log) and swept and expired
 
     def ring(self) -> None:
         """Ring for jobs that stay queued, unless as many rings wait to be heard.
@@ -80,8 +84,9 @@ class Keeper:
         images = self._keeping.expire_images()
         datasets = self._keeping.expire_datasets()
         models = self._keeping.expire_models()
-        self._keeping.expire_idempotency_keys()
+        keys = self._keeping.expire_idempotency_keys()
         self._keeping.forget_tombstones(older_than_seconds=TOMBSTONE_SECONDS)
+        self._has_deleted |= bool(jobs or images or datasets or models or keys)
         if jobs or images or datasets or models:
             logger.info(
                 "expired %d jobs, %d images, %d data sets, %d models",
@@ -90,7 +95,9 @@ class Keeper:
 
     def sweep(self) -> None:
         """Empty the prefixes of deleted jobs and images, and of losing attempts."""
-        for sweep in self._keeping.due_sweeps():
+        due = self._keeping.due_sweeps()
+        self._has_deleted |= bool(due)  # every deletion leaves one
+        for sweep in due:
             try:
                 if sweep.prefix.endswith("/"):
                     self._objects.delete_prefix(sweep.prefix)
@@ -103,6 +110,15 @@ class Keeper:
                 continue
             # A worker that was paused may upload late; after the longest deadline none is left.
             self._keeping.swept(sweep, again_after_seconds=self._settings.max_deadline_seconds)
+
+    def empty_log(self) -> None:
+        """Take what was deleted off the disk, where the database is SQLite."""
+        if self._has_deleted or self._cleanings % LOG_ROUNDS == 0:
+            self._has_deleted = not self._keeping.empty_log()
+
+    def hold_reserve(self) -> None:
+        """Hold disk space back that deleting may need."""
+        self._keeping.reserve.hold(free_bytes=self._settings.min_free_disk_bytes)
 
     def _try(self, duty: str, do: Callable[[], None]) -> bool:
         try:

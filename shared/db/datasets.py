@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from shared.db.derived import DerivedQueries
+from shared.db.disk import frees_space
 from shared.db.queries import dataset_prefix
 from shared.db.tables import HELD_STATES, Dataset, Job, Sweep
 from shared.problems import Problem
@@ -115,6 +116,7 @@ class DatasetQueries(DerivedQueries):
                 )
             return list(session.scalars(query))
 
+    @frees_space
     def delete(self, tenant_id: str, dataset_id: str) -> bool:
         """Delete a data set and what finished jobs show of it; its models stay.
 

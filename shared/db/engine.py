@@ -39,7 +39,10 @@ def _now_sqlite(element: Any, compiler: Any, **options: Any) -> str:
 
 
 def create_database_engine(url: URL, *, pool_size: int = 5) -> Engine:
-    """Create an engine. On SQLite: WAL, synchronous NORMAL, immediate write transactions."""
+    """Create an engine. On SQLite: WAL, synchronous NORMAL, immediate write transactions.
+
+    What SQLite deletes it overwrites (``secure_delete``).
+    """
     if url.get_backend_name() == "postgresql":
         engine = create_engine(
             url,
@@ -88,7 +91,8 @@ def _refuse_closed(connection: psycopg.Connection[Any], record: Any, proxy: Any)
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     del record
     connection.isolation_level = None  # the begin event below opens transactions
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    pragmas = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON")
+    for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.db.derived import DerivedQueries
+from shared.db.disk import frees_space
 from shared.db.queries import image_prefix
 from shared.db.statements import CALL_OFF, SWEEPS_LATER
 from shared.db.tables import LIVE_STATES, Image, Job, JobImage
@@ -65,6 +66,7 @@ class ImageQueries(DerivedQueries):
                 )
             )
 
+    @frees_space
     def delete(self, tenant_id: str, image_id: str) -> bool:
         """Delete an image and what finished jobs made of it.
 

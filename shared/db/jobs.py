@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from shared.db.disk import frees_space
 from shared.db.images import NewImage, image_values, keep_bytes
 from shared.db.queries import Queries
 from shared.db.statements import JOB, JOB_WITH_ARTIFACTS, NOW_AND_QUEUED, insertion
@@ -315,6 +316,7 @@ class JobQueries(Queries):
             )
             return {job_id: Snapshot(seq, state) for job_id, seq, state in rows}
 
+    @frees_space
     def cancel(self, tenant_id: str, job_id: str) -> Job | None:
         """Ask a job to stop; a queued one stops at once. Raises the problem ``job-finished``."""
         with self._write() as session:
@@ -334,6 +336,7 @@ class JobQueries(Queries):
             job.event_seq = self._event(session, job, job.state, {"state": job.state})
             return job
 
+    @frees_space
     def purge(self, tenant_id: str, job_id: str) -> bool:
         """Delete a job and all its bytes; a live one stops without a result."""
         with self._write() as session:

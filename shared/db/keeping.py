@@ -6,6 +6,7 @@ from functools import partial
 from sqlalchemy import delete, exists, select
 
 from shared.db.claims import requeue
+from shared.db.disk import database_file, empty_log, frees_space
 from shared.db.engine import db_now
 from shared.db.queries import Queries, dataset_prefix, image_prefix, job_prefix
 from shared.db.tables import (
@@ -56,6 +57,7 @@ class KeeperQueries(Queries):
                 )
             )
 
+    @frees_space
     def reap(
         self, *, max_losses: int, retention_seconds: float, ring_again_seconds: float
     ) -> list[Reaped]:
@@ -94,6 +96,7 @@ class KeeperQueries(Queries):
                 reaped.append(Reaped(job.id, job.queue, job.state, job.losses))
             return reaped
 
+    @frees_space
     def expire_jobs(self) -> int:
         """Turn finished or never-run jobs past their time into tombstones."""
         with self._write() as session:
@@ -111,6 +114,7 @@ class KeeperQueries(Queries):
                 self._wipe(session, job, state="expired", deleted=False)
             return len(past)
 
+    @frees_space
     def forget_tombstones(self, *, older_than_seconds: float) -> int:
         """Drop the rows of jobs that were deleted or expired long ago."""
         with self._write() as session:
@@ -127,6 +131,7 @@ class KeeperQueries(Queries):
             )
             return len(gone.all())
 
+    @frees_space
     def expire_images(self) -> int:
         """Delete images past their time that no live job reads."""
         in_use = exists(
@@ -146,6 +151,7 @@ class KeeperQueries(Queries):
                 self._sweep(session, image.tenant_id, image_prefix(image.tenant_id, image.id))
             return len(past)
 
+    @frees_space
     def expire_datasets(self) -> int:
         """Delete data sets past their time; a live job that reads one keeps it a while longer."""
         with self._write() as session:
@@ -165,6 +171,7 @@ class KeeperQueries(Queries):
                 gone += 1
             return gone
 
+    @frees_space
     def expire_models(self) -> int:
         """Delete models past their time; a live job that names one keeps it a while longer."""
         with self._write() as session:
@@ -183,6 +190,7 @@ class KeeperQueries(Queries):
                 gone += 1
             return gone
 
+    @frees_space
     def expire_idempotency_keys(self) -> int:
         """Forget idempotency keys past their time."""
         with self._write() as session:
@@ -206,6 +214,7 @@ class KeeperQueries(Queries):
                 )
             )
 
+    @frees_space
     def swept(self, sweep: Sweep, *, again_after_seconds: float) -> None:
         """Record that a prefix was emptied; it is swept once more after the longest deadline."""
         with self._write() as session:
@@ -216,6 +225,11 @@ class KeeperQueries(Queries):
                 session.delete(row)
                 return
             row.last, row.due_at = True, self._now(session) + again_after_seconds
+
+    def empty_log(self) -> bool:
+        """Take what was deleted out of SQLite's log; false while a reader is in the way."""
+        file = database_file(self.engine)
+        return file is None or empty_log(file)
 
 
 def _reads_dataset(dataset_id: str, spec: JobSpec) -> bool:

@@ -5,6 +5,7 @@ import secrets
 
 from sqlalchemy import select, update
 
+from shared.db.disk import frees_space
 from shared.db.engine import db_now
 from shared.db.queries import Queries, new_id
 from shared.db.tables import ApiKey
@@ -41,6 +42,7 @@ class KeyQueries(Queries):
         with self._read() as session:
             return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)))
 
+    @frees_space
     def revoke(self, key_id: str) -> bool:
         """Revoke a key; false when there is no such key in force."""
         with self._write() as session:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Select, delete, or_, select, update
 
 from shared.db.datasets import is_held
+from shared.db.disk import frees_space
 from shared.db.queries import Queries
 from shared.db.statements import DEFAULT_MODEL
 from shared.db.tables import Model, Sweep
@@ -119,6 +120,7 @@ class ModelQueries(Queries):
                 row.expires_at = None if seconds is None or row.default else now + seconds
             return row
 
+    @frees_space
     def delete(self, tenant_id: str, model_id: str) -> bool:
         """Delete a model; raises ``model-in-use`` while a live job names it."""
         with self._write() as session:

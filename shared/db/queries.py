@@ -9,6 +9,7 @@ from sqlalchemy import Engine, Row, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from shared.db.disk import Reserve
 from shared.db.engine import db_now, reading
 from shared.db.statements import CHANNEL, EVENT, EVENT_WITH_NEWS, SWEEP_NOW
 from shared.db.tables import (
@@ -69,6 +70,7 @@ class Queries:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.reserve = Reserve(engine)
         self._reading = reading(engine)
         self._postgres = engine.dialect.name == "postgresql"
 

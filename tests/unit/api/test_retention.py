@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from services.api import auth, events
+from services.api import auth, events, health
 from tests.unit.api.service import Service, assert_problem, picture
 from tests.unit.api.test_auth import key_of
 from tests.unit.api.test_datasets import register as register_dataset
@@ -119,3 +120,22 @@ def test_a_shipped_model_has_no_retention(service: Service) -> None:
     assert (shipped["keep"], shipped["expires_at"]) == (True, None)
     answer = service.client.delete("/v1/models/mask-cnn-32/keep")
     assert_problem(answer, 409, "model-is-shipped")
+
+
+def test_on_a_full_disk_it_is_not_ready_takes_nothing_and_deletes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id, job_id = service.upload(), service.create()
+    assert service.client.get("/readyz").json()["checks"]["disk"] == "ok"
+
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    monkeypatch.setattr(health, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
+
+    document = assert_problem(service.client.get("/readyz"), 503, "not-ready")
+    assert document["checks"]["disk"].startswith("full: ")
+    upload = service.client.post("/v1/images", files={"image": picture()})
+    assert_problem(upload, 507, "storage-full")
+    job = service.client.post("/v1/jobs/classify", json={"images": [image_id]})
+    assert_problem(job, 507, "storage-full")
+    assert service.client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert service.client.delete(f"/v1/images/{image_id}").status_code == 204

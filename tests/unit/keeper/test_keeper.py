@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.keeper.keeper import Keeper, repeat
+from services.keeper.keeper import SLOW_ROUNDS, Keeper, repeat
 from shared.db import Repository, create_database_engine
 from shared.db.jobs import NewJob
 from shared.db.migrate import upgrade
@@ -141,6 +141,48 @@ def test_sweeps_what_was_deleted(house: House) -> None:
 
     assert house.repository.jobs.get(TENANT, kept) is not None
     assert len(house.keys()) == 1
+
+
+def test_one_object_is_swept_and_its_neighbors_stay(house: House) -> None:
+    house.objects.put(f"{TENANT}/jobs/job_1/1/a.jpg", b"a")
+    house.objects.put(f"{TENANT}/jobs/job_1/1/b.jpg", b"b")
+    with house.repository.keeping._write() as session:
+        session.add(Sweep(tenant_id=TENANT, prefix=f"{TENANT}/jobs/job_1/1/a.jpg", due_at=0.0))
+
+    assert house.keeper.clean()
+
+    assert house.keys() == [f"{TENANT}/jobs/job_1/1/b.jpg"]
+
+
+def test_a_round_after_a_deletion_nothing_of_it_is_on_the_disk(
+    house: House, tmp_path: Path
+) -> None:
+    job_id = house.create()
+    name = b"Frieda-Geheim.jpg"
+    house.repository.jobs.ring_now(job_id)
+    job = claim(house.repository, job_id)
+    assert job is not None
+    result = {"left_out": [name.decode()]}
+    house.repository.claims.finish(
+        job_id, job.fence, state="succeeded", retention_seconds=60, result=result
+    )
+    house.objects.put(f"{TENANT}/jobs/{job_id}/1/{name.decode()}", name)
+    house.repository.jobs.purge(TENANT, job_id)
+
+    assert house.keeper.clean()
+
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and name in p.read_bytes()] == []
+    assert not [path for path in tmp_path.rglob("*") if name.decode() in path.name]
+
+
+def test_the_keeper_holds_space_back_and_again_after_it_was_given_up(house: House) -> None:
+    reserve = house.repository.keeping.reserve.path
+    assert reserve is not None
+    for _ in range(2):
+        for _ in range(SLOW_ROUNDS):
+            assert house.keeper.clean()
+        assert reserve.exists()
+        reserve.unlink()
 
 
 def test_a_prefix_that_cannot_be_deleted_does_not_keep_the_others(house: House) -> None:
