@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
-from functools import wraps
+from functools import update_wrapper
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -78,13 +78,13 @@ class _HasReserve(Protocol):
 
 
 Q = TypeVar("Q", bound=_HasReserve)
+Query = Callable[Concatenate[Q, P], T]
 
 
-def frees_space(do: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P], T]:
+def frees_space(do: Query[Q, P, T]) -> Query[Q, P, T]:
     """Make a query that deletes work on a full disk: it gives the reserve up and tries again."""
 
-    @wraps(do)
-    def freeing(queries: Q, *args: P.args, **kwargs: P.kwargs) -> T:
+    def freeing(queries: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return do(queries, *args, **kwargs)
         except DBAPIError as error:
@@ -93,4 +93,4 @@ def frees_space(do: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P
         queries.reserve.release()
         return do(queries, *args, **kwargs)
 
-    return freeing
+    return update_wrapper(freeing, do)
