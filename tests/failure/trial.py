@@ -64,7 +64,7 @@ def run(context: JobContext, spec: TrialSpec) -> TrialResult:
         raise RuntimeError(spec.raises)
     steps = _steps(context, spec)
     _work(context, spec)
-    context.put_artifact(OUTPUT, f"{context.job_id} {context.attempt}".encode(), "text/plain")
+    context.artifacts.put(OUTPUT, f"{context.job_id} {context.attempt}".encode(), "text/plain")
     return TrialResult(
         parameters=spec.model_dump(mode="json"),
         models=(),
@@ -84,11 +84,11 @@ def run_batch(items: list[tuple[JobContext, TrialSpec]]) -> list[TrialResult]:
 
 
 def _steps(context: JobContext, spec: TrialSpec) -> list[int]:
-    saved = context.load_checkpoint() or {}
+    saved = context.checkpoints.load() or {}
     steps = [int(text) for text in saved.get("steps", b"").decode().split()]
     while len(steps) < spec.checkpoints:
         steps.append(context.attempt)
-        context.save_checkpoint({"steps": " ".join(map(str, steps)).encode()})
+        context.checkpoints.save({"steps": " ".join(map(str, steps)).encode()})
         context.progress(len(steps), spec.checkpoints + 1)
         time.sleep(0.1)
     return steps

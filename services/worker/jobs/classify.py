@@ -141,7 +141,7 @@ def _decoded(jobs: Sequence[_Progress], seconds: Seconds) -> Iterator[list[_Deco
         for index in range(len(job.spec.images)):
             start = time.monotonic()
             try:
-                image = job.context.load_image(index)
+                image = job.context.inputs.image(index)
                 some.append(_Decoded(number, index, image, given(job.spec, index, image)))
             except (ImageRejectedError, Problem) as error:
                 job.error = error
@@ -234,7 +234,7 @@ def _classified(
     name = None
     if photo.picture is not None:
         drawn = draw_marks(photo.picture, marks, scale=photo.scale)
-        name = job.context.put_artifact(
+        name = job.context.artifacts.put(
             f"annotated-{photo.index}.jpg", drawn, "image/jpeg", image=photo.index
         )
     width, height = photo.size

@@ -46,7 +46,7 @@ def run(context: JobContext, spec: ImportDatasetSpec) -> ImportDatasetResult:
         device=device_name(context.device),
         versions=versions(),
         timing=Timing(total=round(time.monotonic() - began, 4)),
-        main_artifact=context.put_artifact(SHEET, sheet, "image/jpeg"),
+        main_artifact=context.artifacts.put(SHEET, sheet, "image/jpeg"),
         warnings=_warnings(told, card, counts),
         dataset=card.id,
         layout=card.layout,
@@ -68,7 +68,7 @@ def run(context: JobContext, spec: ImportDatasetSpec) -> ImportDatasetResult:
             "report",
         },
     )
-    context.save_dataset(
+    context.registry.save_dataset(
         card, pack, summary=summary, contact_sheet=sheet, keep_seconds=spec.keep_seconds
     )
     return result
@@ -76,7 +76,7 @@ def run(context: JobContext, spec: ImportDatasetSpec) -> ImportDatasetResult:
 
 def _take_in(context: JobContext, spec: ImportDatasetSpec) -> tuple[Packed, bytes, bytes]:
     """Return what is said of the pack, the pack and the contact sheet."""
-    with context.upload() as upload, TemporaryFile() as pack, TemporaryFile() as sheet:
+    with context.inputs.upload() as upload, TemporaryFile() as pack, TemporaryFile() as sheet:
         told = import_isolated(
             context,
             FUNCTION,

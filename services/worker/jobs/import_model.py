@@ -16,7 +16,7 @@ from shared.specs.import_model import ImportModelSpec
 def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
     """Check what the job was created with, and register it."""
     began = time.monotonic()
-    with context.upload() as file:
+    with context.inputs.upload() as file:
         data = file.read()
     context.progress(1, 3, "checking the tensors")
     card = ModelCard(
@@ -41,7 +41,7 @@ def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
     except ModelRejectedError as error:
         raise Problem("invalid-model", f"The model is refused: {error}.") from error
     context.progress(2, 3, "registering")
-    context.save_model(card, data)
+    context.registry.save_model(card, data)
     weights = loaded.classifier.state_dict()
     return ImportModelResult(
         parameters=spec.model_dump(mode="json"),

@@ -48,8 +48,8 @@ def finish(
     try:
         row = _row_of(claim, context, outcome)
         row |= {
-            "progress": context.last_progress,
-            "followed": context.has_reported,
+            "progress": context.reporting.last_progress,
+            "followed": context.reporting.has_reported,
             "stored": context.has_stored,
         }
         finished = _persist(claim, lambda: _write(services, claim, **row))
@@ -96,11 +96,11 @@ def _row_of(claim: Claim, context: JobContext, outcome: Outcome) -> dict[str, An
             if not stopped.ends_job:
                 raise
             return _row_of(claim, context, stopped)
-        artifacts = tuple(context.artifacts)
+        artifacts = tuple(context.artifacts.stored)
         return {"state": "succeeded", "result": document, "artifacts": artifacts}
     if not isinstance(outcome, Stopped):
         return {"state": "failed", "problem": _problem_of(claim, outcome), "artifacts": ()}
-    left = context.artifacts_left
+    left = context.artifacts.left
     if outcome.reason == "canceled":
         return {"state": "cancelled", "artifacts": left}
     return {"state": "failed", "problem": deadline_problem(claim), "artifacts": left}
@@ -117,7 +117,7 @@ def _document(context: JobContext, result: JobResult) -> dict[str, Any]:
     data = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     if len(data) <= MAX_ROW_BYTES:
         return document
-    context.put_artifact(RESULT_ARTIFACT, data, "application/json")
+    context.artifacts.put(RESULT_ARTIFACT, data, "application/json")
     shared = set(JobResult.model_fields) - {"parameters"}
     return {
         **{name: value for name, value in document.items() if name in shared},

@@ -23,13 +23,39 @@ from shared.settings import Settings, load_settings
 MODELS = ModelCache(2**30)
 
 
+class FakeArtifacts(dict[str, bytes]):
+    """The stored files by name."""
+
+    context: "FakeContext"
+
+    def put(
+        self,
+        name: str,
+        data: bytes,
+        media_type: str,
+        *,
+        image: int | None = None,
+        stopped: bool = False,
+    ) -> str:
+        del media_type
+        if not stopped:
+            self.context.check()
+        self[name] = data
+        self.context.made_of[name] = image
+        return name
+
+    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
+        del media_type, attempt
+        return name in self
+
+
 @dataclass
 class FakeContext:
     """What job modules use of ``JobContext``."""
 
     photos: list[NDArray[np.uint8]]
     settings: Settings
-    artifacts: dict[str, bytes] = field(default_factory=dict)
+    artifacts: "FakeArtifacts" = field(default_factory=FakeArtifacts)
     made_of: dict[str, int | None] = field(default_factory=dict)  # the image of each artifact
     reports: list[tuple[int, int, str]] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)  # that came with the reports
@@ -52,33 +78,25 @@ class FakeContext:
     def ids(self) -> tuple[str, ...]:
         return tuple(f"img_{number:024x}" for number in range(len(self.photos)))
 
-    def load_image(self, index: int, *, max_side: int | None = None) -> NDArray[np.uint8]:
+    def image(self, index: int, *, max_side: int | None = None) -> NDArray[np.uint8]:
         return self.photos[index]
 
-    def load_file(self, index: int) -> tuple[bytes, int]:
+    def file(self, index: int) -> tuple[bytes, int]:
         if self.files:
             return self.files[index]
         buffer = io.BytesIO()
         Image.fromarray(self.photos[index]).save(buffer, "PNG")
         return buffer.getvalue(), 1
 
-    def put_artifact(
-        self,
-        name: str,
-        data: bytes,
-        media_type: str,
-        *,
-        image: int | None = None,
-        stopped: bool = False,
-    ) -> str:
-        if not stopped:
-            self.check()
-        self.artifacts[name] = data
-        self.made_of[name] = image
-        return name
+    def __post_init__(self) -> None:
+        self.artifacts.context = self
 
-    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
-        return name in self.artifacts
+    @property
+    def inputs(self) -> "FakeContext":
+        """One object plays all parts of a context."""
+        return self
+
+    checkpoints = registry = inputs
 
     @contextmanager
     def upload(self) -> Iterator[IO[bytes]]:
@@ -87,7 +105,7 @@ class FakeContext:
             file.seek(0)
             yield file
 
-    def load_dataset(self, dataset_id: str) -> bytes:
+    def dataset(self, dataset_id: str) -> bytes:
         return self.packs[dataset_id]
 
     def save_dataset(self, card: DatasetCard, pack: bytes, **fields: Any) -> None:
@@ -98,7 +116,7 @@ class FakeContext:
             self.check()
         self.registered[card.id] = card, weights
 
-    def registered_model(self, model_id: str) -> tuple[ModelCard, Callable[[], bytes]] | None:
+    def model(self, model_id: str) -> tuple[ModelCard, Callable[[], bytes]] | None:
         if model_id not in self.registered:
             return None
         card, weights = self.registered[model_id]
@@ -111,10 +129,10 @@ class FakeContext:
         self.check()
         self.events.append((kind, data))
 
-    def save_checkpoint(self, files: dict[str, bytes]) -> None:
+    def save(self, files: dict[str, bytes]) -> None:
         self.checkpoint = dict(files)
 
-    def load_checkpoint(self) -> dict[str, bytes] | None:
+    def load(self) -> dict[str, bytes] | None:
         return self.checkpoint
 
     def check(self) -> None:

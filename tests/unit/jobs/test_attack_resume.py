@@ -84,7 +84,7 @@ def test_a_successor_goes_on_after_the_last_finished_photos(
     assert first.checkpoint is not None
     heir = begin()
     heir.checkpoint, heir.attempt = first.checkpoint, 2
-    heir.artifacts = dict(first.artifacts)
+    heir.artifacts.update(first.artifacts)
     result = attack.run(heir, spec)
 
     assert min(done for done, _, _ in heir.reports) >= 100 * at_once, "not from the beginning"
@@ -107,7 +107,8 @@ def test_what_is_not_there_or_of_other_weights_is_done_again(
     assert len(whole.images) == 20
 
     other = begin()
-    other.checkpoint, other.artifacts = first.checkpoint, dict(first.artifacts)
+    other.checkpoint = first.checkpoint
+    other.artifacts.update(first.artifacts)
     three = spec.model_copy(update={"model": "mask3-mobilenetv3s-112"})
     attack.run(other, three)
     assert min(done for done, _, _ in other.reports) < 1600

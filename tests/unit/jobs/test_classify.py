@@ -72,7 +72,7 @@ def test_many_photos_are_searched_together_and_a_cancelled_job_stops_between(
     assert context.reports == [(12, 12, "12 of 12 photos")]
 
     class Stops(type(context)):  # type: ignore[misc]
-        def load_image(self, index: int, *, max_side: int | None = None) -> Any:
+        def image(self, index: int, *, max_side: int | None = None) -> Any:
             if index == 8:
                 raise Stopped("canceled")
             return self.photos[index]

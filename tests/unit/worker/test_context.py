@@ -44,7 +44,7 @@ def test_progress_is_written_seldom_and_the_last_with_the_end(bench: Bench, begi
     assert written[0] == 1
     assert 100 not in written
     assert len(written) < 20
-    assert context.last_progress == {"done": 100, "total": 100, "message": "working"}
+    assert context.reporting.last_progress == {"done": 100, "total": 100, "message": "working"}
 
 
 def test_a_next_phase_follows_the_end_of_the_one_before(bench: Bench, begin: Begin) -> None:
@@ -52,7 +52,7 @@ def test_a_next_phase_follows_the_end_of_the_one_before(bench: Bench, begin: Beg
     context.progress(5, 5, "training")
     context.progress(0, 3, "judging")
 
-    assert context.last_progress is None
+    assert context.reporting.last_progress is None
     assert bench.job(context.job_id).progress == {"done": 0, "total": 3, "message": "judging"}
 
 
@@ -88,12 +88,13 @@ def test_time_of_earlier_attempts_counts(bench: Bench, begin: Begin) -> None:
 
 def test_an_artifact_of_the_same_name_replaces_the_first(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
-    context.put_artifact("a.txt", b"old", "text/plain")
-    context.put_artifact("b.txt", b"b", "text/plain", image=0)
-    context.put_artifact("a.txt", b"newer", "text/plain")
+    context.artifacts.put("a.txt", b"old", "text/plain")
+    context.artifacts.put("b.txt", b"b", "text/plain", image=0)
+    context.artifacts.put("a.txt", b"newer", "text/plain")
 
-    assert [(made.name, made.size) for made in context.artifacts] == [("b.txt", 1), ("a.txt", 5)]
-    assert [made.image_id for made in context.artifacts] == [context.images[0].id, None]
+    stored = context.artifacts.stored
+    assert [(made.name, made.size) for made in stored] == [("b.txt", 1), ("a.txt", 5)]
+    assert [made.image_id for made in stored] == [context.inputs.images[0].id, None]
     assert bench.objects.get(f"{TENANT}/jobs/{context.job_id}/1/a.txt") == b"newer"
 
 
@@ -101,44 +102,44 @@ def test_an_artifact_of_the_same_name_replaces_the_first(bench: Bench, begin: Be
 def test_names_that_no_artifact_may_have(begin: Begin, name: str) -> None:
     context, _ = begin()
     with pytest.raises(ValueError, match="name"):
-        context.put_artifact(name, b"", "text/plain")
+        context.artifacts.put(name, b"", "text/plain")
 
 
 def test_checkpoints_survive_the_attempt_and_leave_no_litter(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
-    assert context.load_checkpoint() is None
-    context.save_checkpoint({"weights": b"1", "position": b"1"})
-    context.save_checkpoint({"weights": b"2", "position": b"2"})
+    assert context.checkpoints.load() is None
+    context.checkpoints.save({"weights": b"1", "position": b"1"})
+    context.checkpoints.save({"weights": b"2", "position": b"2"})
     prefix = f"{TENANT}/jobs/{context.job_id}/"
     assert len(list(bench.objects.keys(prefix))) == 2
     bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
 
     heir, _ = begin(context.job_id)
 
-    assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
+    assert heir.checkpoints.load() == {"weights": b"2", "position": b"2"}
     with pytest.raises(Stopped, match="lease lost"):
-        context.save_checkpoint({"weights": b"of a zombie"})
-    assert heir.load_checkpoint() == {"weights": b"2", "position": b"2"}
+        context.checkpoints.save({"weights": b"of a zombie"})
+    assert heir.checkpoints.load() == {"weights": b"2", "position": b"2"}
 
 
 def test_a_checkpoint_with_a_file_missing_counts_as_none(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
-    context.save_checkpoint({"a": b"1", "b": b"1"})
+    context.checkpoints.save({"a": b"1", "b": b"1"})
     key = bench.repository.claims.checkpoint_files(context.job_id)["b"]
     bench.objects.delete(key)
 
-    assert context.load_checkpoint() is None
+    assert context.checkpoints.load() is None
 
 
 def test_artifacts_of_an_earlier_attempt_are_taken_over(bench: Bench, begin: Begin) -> None:
     context, _ = begin()
-    context.put_artifact("photo.png", b"attacked", "image/png")
+    context.artifacts.put("photo.png", b"attacked", "image/png")
     bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
     heir, _ = begin(context.job_id)
 
-    assert heir.take_over("photo.png", "image/png", attempt=context.attempt)
-    assert not heir.take_over("other.png", "image/png", attempt=context.attempt)
-    (kept,) = heir.artifacts
+    assert heir.artifacts.take_over("photo.png", "image/png", attempt=context.attempt)
+    assert not heir.artifacts.take_over("other.png", "image/png", attempt=context.attempt)
+    (kept,) = heir.artifacts.stored
     assert bench.objects.get(kept.object_key) == b"attacked"
     assert f"/{heir.attempt}/" in kept.object_key, "the earlier attempt's place is swept"
 
@@ -173,36 +174,36 @@ def test_a_model_is_registered_with_its_weights(bench: Bench, begin: Begin) -> N
     context, _ = begin()
     card = a_card(b"weights")
 
-    context.save_model(card, b"weights")
+    context.registry.save_model(card, b"weights")
 
-    found = context.registered_model("mine")
+    found = context.registry.model("mine")
     assert found is not None
     assert found[0] == card
     assert found[1]() == b"weights"
     row = bench.repository.models.get(TENANT, "mine")
     assert row is not None
     assert row.expires_at == row.created_at + context.settings.model_retention_seconds
-    assert context.registered_model("other") is None
-    assert context.default_model_id("mask") is None
+    assert context.registry.model("other") is None
+    assert context.registry.default_model_id("mask") is None
     assert bench.repository.models.set_default(TENANT, "mask", "mine")
-    assert context.default_model_id("mask") == "mine"
+    assert context.registry.default_model_id("mask") == "mine"
     with pytest.raises(ValueError, match="other weights"):
-        context.save_model(card, b"others")
+        context.registry.save_model(card, b"others")
 
 
 def test_a_stopped_job_may_still_register_what_it_has(begin: Begin) -> None:
     context, held = begin()
     held.cancel.set()
     with pytest.raises(Stopped, match="canceled"):
-        context.save_model(a_card(b"weights"), b"weights")
+        context.registry.save_model(a_card(b"weights"), b"weights")
 
-    context.save_model(a_card(b"weights"), b"weights", stopped=True)
+    context.registry.save_model(a_card(b"weights"), b"weights", stopped=True)
 
-    assert context.registered_model("mine") is not None
+    assert context.registry.model("mine") is not None
     lost, held = begin()
     held.lease_until = time.monotonic() - 1
     with pytest.raises(Stopped, match="lease lost"):
-        lost.save_model(a_card(b"others"), b"others", stopped=True)
+        lost.registry.save_model(a_card(b"others"), b"others", stopped=True)
 
 
 def test_a_data_set_is_registered_with_its_pack(bench: Bench, begin: Begin) -> None:
@@ -211,13 +212,13 @@ def test_a_data_set_is_registered_with_its_pack(bench: Bench, begin: Begin) -> N
     card = DatasetCard(id=dataset_id, name="x", layout="classes", classes=("a", "b"), items=())
 
     for asked, kept in ((60.0, 60.0), (None, context.settings.dataset_retention_seconds)):
-        context.save_dataset(card, b"pack", summary={"counts": {}}, keep_seconds=asked)
+        context.registry.save_dataset(card, b"pack", summary={"counts": {}}, keep_seconds=asked)
         row = bench.repository.datasets.get(TENANT, dataset_id)
         assert row is not None
         assert row.expires_at == row.created_at + kept
-    assert context.load_dataset(dataset_id) == b"pack"
+    assert context.inputs.dataset(dataset_id) == b"pack"
     with pytest.raises(Problem) as caught:
-        context.load_dataset(new_id("ds"))
+        context.inputs.dataset(new_id("ds"))
     assert caught.value.slug == "unknown-dataset"
 
 
@@ -227,8 +228,8 @@ def test_whoever_lost_the_lease_registers_nothing(bench: Bench, begin: Begin) ->
     begin(context.job_id)
 
     with pytest.raises(Stopped, match="lease lost"):
-        context.save_model(a_card(b"weights"), b"weights")
-    assert context.registered_model("mine") is None
+        context.registry.save_model(a_card(b"weights"), b"weights")
+    assert context.registry.model("mine") is None
 
 
 def a_card(weights: bytes) -> ModelCard:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
-from services.worker.runtime import context as context_module
+from services.worker.runtime import attempt as attempt_module
 from services.worker.runtime.context import JobContext
 from services.worker.stopping import Stopped
 from shared.db.queries import job_prefix
@@ -120,7 +120,7 @@ def test_only_what_may_have_been_stored_is_swept(bench: Bench, stores: bool) -> 
 
     def run(context: JobContext, spec: Any) -> Any:
         if stores:
-            context.put_artifact("half.txt", b"half", "text/plain")
+            context.artifacts.put("half.txt", b"half", "text/plain")
         raise Problem("invalid-input", "no")
 
     bench.engine(run).look()
@@ -134,7 +134,7 @@ def test_a_batch_that_falls_apart_runs_one_by_one(bench: Bench, how: str) -> Non
     good, bad = bench.create(), bench.create()
 
     def run_batch(items: Any) -> Any:
-        items[0][0].put_artifact("half.txt", b"of the batch", "text/plain")
+        items[0][0].artifacts.put("half.txt", b"of the batch", "text/plain")
         if how == "raises":
             raise RuntimeError("the whole batch")
         if how == "runs out of memory":
@@ -208,7 +208,7 @@ def test_what_our_own_code_refuses_is_told_in_its_words(bench: Bench) -> None:
 def test_a_damaged_image_fails_its_job(bench: Bench) -> None:
     job_id = bench.create(image=b"not an image")
 
-    bench.engine(lambda context, spec: context.load_image(0)).look()
+    bench.engine(lambda context, spec: context.inputs.image(0)).look()
 
     assert bench.problem(job_id) == "invalid-input"
     with pytest.raises(ImageRejectedError):
@@ -219,7 +219,7 @@ def test_an_image_that_is_gone_fails_its_job(bench: Bench) -> None:
     job_id = bench.create()
     bench.objects.delete(bench.repository.images.of_job(TENANT, job_id)[0].object_key)
 
-    bench.engine(lambda context, spec: context.load_image(0)).look()
+    bench.engine(lambda context, spec: context.inputs.image(0)).look()
 
     assert bench.problem(job_id) == "invalid-input"
 
@@ -271,11 +271,11 @@ def test_a_job_that_is_stopped_may_leave_what_it_has(
     job_id = bench.create()
 
     def run(context: JobContext, spec: Any) -> Any:
-        context.put_artifact("half.txt", b"half", "text/plain")
-        context._claim.cancel.set()
+        context.artifacts.put("half.txt", b"half", "text/plain")
+        context._attempt.claim.cancel.set()
         with pytest.raises(Stopped, match="canceled"):
-            context.put_artifact("more.txt", b"more", "text/plain")
-        context.put_artifact("best.txt", b"best", "text/plain", stopped=True)
+            context.artifacts.put("more.txt", b"more", "text/plain")
+        context.artifacts.put("best.txt", b"best", "text/plain", stopped=True)
         raise stop
 
     bench.engine(run).look()
@@ -290,7 +290,7 @@ def test_a_job_that_fails_leaves_nothing(bench: Bench) -> None:
     job_id = bench.create()
 
     def run(context: JobContext, spec: Any) -> Any:
-        context.put_artifact("best.txt", b"best", "text/plain", stopped=True)
+        context.artifacts.put("best.txt", b"best", "text/plain", stopped=True)
         raise Problem("invalid-input", "No.")
 
     bench.engine(run).look()
@@ -360,7 +360,7 @@ def test_an_upload_is_tried_again_and_given_up_in_the_end(
 ) -> None:
     job_id, hopeless = bench.create(), bench.create()
     put, failures = bench.objects.put, [1, 2]
-    monkeypatch.setattr(context_module, "STORE_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(attempt_module, "STORE_PATIENCE_SECONDS", 1.0)
 
     def flaky(key: str, data: bytes) -> None:
         if hopeless in key or failures:
@@ -371,7 +371,7 @@ def test_an_upload_is_tried_again_and_given_up_in_the_end(
     monkeypatch.setattr(bench.objects, "put", flaky)
 
     def run(context: JobContext, spec: Any) -> Any:
-        context.put_artifact("a.txt", b"a", "text/plain")
+        context.artifacts.put("a.txt", b"a", "text/plain")
         return a_result()
 
     bench.engine(run).look(job_id)

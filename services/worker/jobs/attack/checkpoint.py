@@ -80,7 +80,7 @@ class Ledger:
 
     def load(self) -> Done:
         """Return what an earlier attempt finished, its pictures taken over; else nothing done."""
-        found = self._context.load_checkpoint()
+        found = self._context.checkpoints.load()
         if not found or _TENSORS not in found or _VALUES not in found:
             return Done()
         values = json.loads(found[_VALUES])
@@ -88,7 +88,7 @@ class Ledger:
             return Done()
         done = _unpacked(load(found[_TENSORS]), values)
         for name in done.artifacts:
-            if not self._context.take_over(name, "image/png", attempt=values["attempt"]):
+            if not self._context.artifacts.take_over(name, "image/png", attempt=values["attempt"]):
                 return Done()
         return done
 
@@ -99,7 +99,7 @@ class Ledger:
             return
         tensors, values = _packed(done)
         values |= {"sha256": self._sha256, "attempt": self._context.attempt}
-        self._context.save_checkpoint(
+        self._context.checkpoints.save(
             {_TENSORS: save(tensors), _VALUES: json.dumps(values).encode()}
         )
         self._saved_at = time.monotonic()

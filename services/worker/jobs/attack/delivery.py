@@ -67,7 +67,7 @@ def deliver_crops(
     faces = []
     for number, data in enumerate(files):
         name = f"adversarial-{index}-{number}.png"
-        context.put_artifact(name, data, "image/png", image=index)
+        context.artifacts.put(name, data, "image/png", image=index)
         faces.append(_face(photo, number, borne[number], classes, adversarial=name))
     clean = photo.crops(size=model.input_size[0], margin=loaded.card.crop_margin)
     return Delivered(_image(photo, faces), _without_pictures(borne), _pairs(clean, decoded))
@@ -100,7 +100,7 @@ def deliver_photo(
         for number, verdict in enumerate(verdicts)
     ]
     name = f"adversarial-{index}.png"
-    context.put_artifact(name, data, "image/png", image=index)
+    context.artifacts.put(name, data, "image/png", image=index)
     counted = [face.success for face in faces if face.counted]
     size, margin = loaded.classifier.input_size[0], loaded.card.crop_margin
     before, after = (one.crops(size=size, margin=margin) for one in (photo, attacked))

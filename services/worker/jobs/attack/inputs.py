@@ -68,7 +68,7 @@ class Photos:
         self._items: tuple[DatasetItem, ...] = ()
         self.warnings: tuple[str, ...] = ()
         if spec.data is not None:
-            self._pack = PackedDataset(context.load_dataset(spec.data.dataset))
+            self._pack = PackedDataset(context.inputs.dataset(spec.data.dataset))
             self._items = self._chosen(self._pack, loaded.card.id)
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Photos:
         """Decode a photo and locate its faces."""
         if self._pack is not None:
             return self._of_pack(self._pack, self._items[index])
-        pixels = self._context.load_image(index)
+        pixels = self._context.inputs.image(index)
         located = locate(self._context, self._spec, index, pixels)
         labels = None if self._label is None else (self._label,) * len(located.boxes)
         whole = self._spec.faces == "whole"

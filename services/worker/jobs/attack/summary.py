@@ -92,6 +92,6 @@ def draw(context: JobContext, done: Done, classes: Sequence[str]) -> tuple[str |
         panels(before, after, outcome, classes)
         for (before, after), outcome in zip(done.shown, done.outcomes, strict=False)
     ]
-    report = context.put_artifact("report.png", draw_rows(rows), "image/png")
+    report = context.artifacts.put("report.png", draw_rows(rows), "image/png")
     curve = draw_curve(done.delivered)
-    return report, context.put_artifact("success-curve.png", curve, "image/png")
+    return report, context.artifacts.put("success-curve.png", curve, "image/png")

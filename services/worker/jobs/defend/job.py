@@ -129,7 +129,7 @@ def _cut_size(spec: DefendSpec, loaded: LoadedModel) -> int:
 
 
 def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: int) -> DefendedImage:
-    photo = context.load_image(index)
+    photo = context.inputs.image(index)
     located = locate(context, spec, index, photo)
     height, width = photo.shape[:2]
     size, margin = _cut_size(spec, loaded), loaded.card.crop_margin
@@ -154,7 +154,7 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
     scores = detector.score(seen.to(loaded.device), check_cancel=context.check)
     for number, face in enumerate(to_bytes(trail.faces)):
         name = f"defended-{index}-{number}.png"
-        trail.pictures.append(context.put_artifact(name, _png(face), "image/png", image=index))
+        trail.pictures.append(context.artifacts.put(name, _png(face), "image/png", image=index))
         first = Panel(to_bytes(faces)[number], f"cut {size} px", _caption(before[number]))
         trail.panels[number].insert(0, first)
     report = draw_rows(trail.panels)
@@ -163,7 +163,7 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
         width=width,
         height=height,
         faces=_faces(located, before, trail, scores.tolist(), known_threshold(loaded.card.sha256)),
-        report=context.put_artifact(f"report-{index}.png", report, "image/png", image=index),
+        report=context.artifacts.put(f"report-{index}.png", report, "image/png", image=index),
     )
 
 

@@ -81,14 +81,14 @@ def deliver(
         lossless=file.lossless,
         verdict=verdict,
         faces=faces,
-        photo=context.put_artifact(name, data, file.media_type, image=made_of),
-        difference=context.put_artifact(
+        photo=context.artifacts.put(name, data, file.media_type, image=made_of),
+        difference=context.artifacts.put(
             f"difference-{index}.png",
             amplified(file.pixels, delivered),
             "image/png",
             image=made_of,
         ),
-        report=context.put_artifact(
+        report=context.artifacts.put(
             f"report-{index}.png",
             report_card(file.pixels, delivered, alignments, faces),
             "image/png",
@@ -120,7 +120,7 @@ def untouched(
         lossless=file.lossless,
         verdict="no-face",
         faces=(),
-        photo=context.put_artifact(name, data, file.media_type, image=index),
+        photo=context.artifacts.put(name, data, file.media_type, image=index),
         difference=None,
         report=None,
         notes=(*file.notes, "no face was found: only the metadata were removed"),

@@ -123,7 +123,7 @@ def _frames_of(
 
 def opened(context: JobContext, index: int) -> PhotoFile:
     """Open one of the job's files."""
-    data, orientation = context.load_file(index)
+    data, orientation = context.inputs.file(index)
     return open_photo(data, orientation)
 
 

@@ -18,7 +18,7 @@ class Ledger:
         self._context = context
         self._tensors: dict[str, Tensor] = {}
         self._values: dict[str, Any] = {}
-        found = context.load_checkpoint()
+        found = context.checkpoints.load()
         if found and _TENSORS in found and _VALUES in found:
             self._tensors = load(found[_TENSORS])
             self._values = json.loads(found[_VALUES])
@@ -41,7 +41,7 @@ class Ledger:
         kept = {f"{name}|{key}": tensor.contiguous() for key, tensor in tensors.items()}
         self._tensors |= kept
         self._values[name] = values
-        self._context.save_checkpoint(
+        self._context.checkpoints.save(
             {_TENSORS: save(self._tensors), _VALUES: json.dumps(self._values).encode()}
         )
 

@@ -67,7 +67,7 @@ def run(context: JobContext, spec: EvaluateSpec) -> EvaluateResult:
 
 def _prepared(context: JobContext, spec: EvaluateSpec) -> Work:
     models = load_models(context, spec)
-    pack = PackedDataset(context.load_dataset(spec.data.dataset)) if spec.data else None
+    pack = PackedDataset(context.inputs.dataset(spec.data.dataset)) if spec.data else None
     material = Material(context, spec, pack)
     return Work(context, spec, models, material, plan_rows(spec, models), Ledger(context))
 
@@ -117,7 +117,7 @@ def _report(job: Work, loaded: LoadedModel) -> ModelReport:
         draws=job.spec.bootstrap,
         check_cancel=job.context.check,
     )
-    name, put, whole = loaded.card.id[:60], job.context.put_artifact, report.whole
+    name, put, whole = loaded.card.id[:60], job.context.artifacts.put, report.whole
     picture = draw_report(report, probabilities, labels, title=loaded.card.id)
     errors = draw_errors(data.images, probabilities, labels, data.classes)
     job.done += 1

@@ -118,7 +118,7 @@ class Material:
                 f"{', '.join(unknown)} is no label of these models: {', '.join(classes)}.",
             )
         pictures = [
-            (resize(self.context.load_image(index), side) * 255).round().to(torch.uint8)
+            (resize(self.context.inputs.image(index), side) * 255).round().to(torch.uint8)
             for index in range(len(self.spec.images))
         ]
         labels = torch.tensor([classes.index(label) for label in self.spec.labels])

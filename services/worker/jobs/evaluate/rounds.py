@@ -53,7 +53,7 @@ def make_rounds(job: Work) -> tuple[tuple[Round, ...], str | None]:
         [(clean, robust) for _, clean, robust in rounds],
         title=f"{loaded.card.id}, learning from {attack.name}",
     )
-    curve = job.context.put_artifact("cycle.png", picture, "image/png")
+    curve = job.context.artifacts.put("cycle.png", picture, "image/png")
     shown = tuple(
         Round(round=number, finds=finds, clean=as_rate(clean), robust=as_rate(robust))
         for number, (finds, clean, robust) in enumerate(rounds)

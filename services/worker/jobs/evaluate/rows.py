@@ -149,7 +149,7 @@ def make_table(job: Work, rows: list[Row]) -> tuple[tuple[TableRow, ...], dict[s
         document(row, None if plan.beside is None else compare(row, made[plan.beside]))
         for plan, row in zip(job.plans, rows, strict=True)
     ]
-    put = job.context.put_artifact
+    put = job.context.artifacts.put
     as_json = json.dumps(documents, indent=2).encode()
     files = {
         "table": put("table.png", draw_table(documents, title="under attack"), "image/png"),
@@ -178,7 +178,7 @@ def judge_detector(job: Work, rows: list[Row]) -> tuple[tuple[DetectorRow, ...],
     if not found:
         return (), None
     judged = detector.judge(found, job.spec, check=job.context.check)
-    picture = job.context.put_artifact("detection.png", detector.draw(found), "image/png")
+    picture = job.context.artifacts.put("detection.png", detector.draw(found), "image/png")
     return tuple(judged), picture
 
 

@@ -51,7 +51,7 @@ def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> S
     detector = face_detector(context.models, context.device)
     if spec.dataset is None:
         return _split(*_one_person(context, spec, detector))
-    pack = PackedDataset(context.load_dataset(spec.dataset))
+    pack = PackedDataset(context.inputs.dataset(spec.dataset))
     if pack.card.layout == "boxes":
         raise Problem("invalid-input", "The data set has boxes; this job needs a folder a person.")
     items = _chosen(pack, spec)
@@ -151,7 +151,7 @@ def _one_person(
 ) -> tuple[Wearers, int, ModelCard | None]:
     found = []
     for index in range(len(spec.images)):
-        photo = context.load_image(index)
+        photo = context.inputs.image(index)
         faces = detector.detect(photo)
         if faces:
             found.append((ME, *aligned_wearer(photo, faces[0])))

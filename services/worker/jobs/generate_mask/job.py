@@ -90,10 +90,10 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
         if made.sides is not None:
             wearers = made.sides.held_out or made.sides.training
             picture = worn(drawn, wearers, spec.shape)
-            shown = context.put_artifact("worn.png", picture, "image/png")
+            shown = context.artifacts.put("worn.png", picture, "image/png")
         curve = None
         if made.run is not None:
-            curve = context.put_artifact("curves.png", curves(made.run.history), "image/png")
+            curve = context.artifacts.put("curves.png", curves(made.run.history), "image/png")
     cards = [one.card for one in (*made.roles.surrogates, *made.roles.judges)] if made.roles else []
     if made.sides is not None and made.sides.projector is not None:
         cards.append(made.sides.projector)
@@ -112,7 +112,7 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
         main_artifact=shown or "designs.png",
         warnings=tuple(warnings),
         designs=_designs(context, spec, designs),
-        sheet=context.put_artifact("designs.png", sheet(designs), "image/png"),
+        sheet=context.artifacts.put("designs.png", sheet(designs), "image/png"),
         worn=shown,
         curves=curve,
         model=model_id,
@@ -136,7 +136,7 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         seed=spec.seed,
         **spec.hyperparameters.model_dump(),
     )
-    kept = context.load_checkpoint()
+    kept = context.checkpoints.load()
     resume = unpack(kept["state.safetensors"], kept["state.json"].decode()) if kept else None
     saved_at = time.monotonic()
 
@@ -145,7 +145,7 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         if time.monotonic() - saved_at >= SAVE_SECONDS:
             tensors, document = pack(state)
             files = {"state.safetensors": tensors, "state.json": document.encode()}
-            context.save_checkpoint(files)
+            context.checkpoints.save(files)
             saved_at = time.monotonic()
 
     def progress(epoch: MaskEpoch, epochs: int) -> None:
@@ -178,7 +178,7 @@ def _known(sides: Sides) -> Wearers:
 
 def _drawn_from(context: JobContext, spec: GenerateMaskSpec) -> _Made:
     wanted = str(spec.from_model)
-    found = context.registered_model(wanted)
+    found = context.registry.model(wanted)
     if found is None or found[0].task != TASK:
         raise Problem("unknown-model", f"There is no generator of masks {wanted!r}.")
     card, read = found
@@ -223,7 +223,7 @@ def _keep(context: JobContext, spec: GenerateMaskSpec, made: _Made) -> str | Non
         training_data=_counts(made.sides, people=True),
         training=spec.hyperparameters.model_dump(),
     )
-    context.save_model(ModelCard.model_validate(card), data)
+    context.registry.save_model(ModelCard.model_validate(card), data)
     return spec.model_id
 
 
@@ -237,10 +237,10 @@ def _designs(
         page = as_pdf(design, spec.shape, title=f"Bauta, design {number + 1}")
         rows.append(
             MaskDesign(
-                picture=context.put_artifact(
+                picture=context.artifacts.put(
                     f"design-{number}.png", as_png(design, spec.shape), "image/png"
                 ),
-                page=context.put_artifact(f"design-{number}.pdf", page, "application/pdf"),
+                page=context.artifacts.put(f"design-{number}.pdf", page, "application/pdf"),
                 width_mm=round(width, 2),
                 height_mm=round(height, 2),
                 non_printability=round(score, 4),

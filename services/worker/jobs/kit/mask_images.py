@@ -16,7 +16,7 @@ def read_mask(context: JobContext, spec: ImagesSpec, name: str, photo: Pixels, *
 
     Raises ``invalid-input`` when it is all black or not of the photo's size.
     """
-    mask = context.load_image(spec.image_ids.index(name))
+    mask = context.inputs.image(spec.image_ids.index(name))
     if mask.shape != photo.shape:
         (height, width), (high, wide) = mask.shape[:2], photo.shape[:2]
         raise Problem(

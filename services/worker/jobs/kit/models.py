@@ -47,8 +47,8 @@ def mask_model(
     The tenant's own models come first, then the operator's folder, then the shipped ones. Raises
     the problems ``unknown-model`` and ``model-unavailable``.
     """
-    wanted = model_id or context.default_model_id(tasks[0])
-    registered = context.registered_model(wanted) if wanted else None
+    wanted = model_id or context.registry.default_model_id(tasks[0])
+    registered = context.registry.model(wanted) if wanted else None
     if registered is None:
         return shipped_model(
             context.models, context.settings, context.device, model_id=wanted, tasks=tasks

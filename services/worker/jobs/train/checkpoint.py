@@ -43,7 +43,7 @@ class Course:
 
     def __post_init__(self) -> None:
         self.left = self.phases
-        files = self.context.load_checkpoint()
+        files = self.context.checkpoints.load()
         if files is None:
             return
         state = unpack(files["state.safetensors"], files["state.json"].decode())
@@ -154,7 +154,7 @@ class Course:
                 "loop": state,
             }
         )
-        self.context.save_checkpoint(
+        self.context.checkpoints.save(
             {"state.safetensors": tensors, "state.json": document.encode()}
         )
         self.saved_at = time.monotonic()

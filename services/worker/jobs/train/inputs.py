@@ -21,7 +21,7 @@ Side = Literal["train", "val", "test"]
 
 def load_packs(context: JobContext, spec: TrainSpec) -> list[PackedDataset]:
     """Load the data sets that the spec names."""
-    return [PackedDataset(context.load_dataset(name)) for name in spec.datasets]
+    return [PackedDataset(context.inputs.dataset(name)) for name in spec.datasets]
 
 
 def class_names(spec: TrainSpec, packs: Sequence[PackedDataset]) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def run(context: JobContext, spec: TrainSpec) -> TrainResult:
         raise
     title = f"{spec.model_id}, {job.plan.architecture}"
     picture = draw_curves(trained.history, trained.best, title=title)
-    curves = context.put_artifact("curves.png", picture, "image/png")
+    curves = context.artifacts.put("curves.png", picture, "image/png")
     card = _register(job, sides, trained, test=test, stopped=False)
     return _result(job, sides, trained, card, test, curves)
 
@@ -130,7 +130,7 @@ def _prepared(context: JobContext, spec: TrainSpec) -> _Job:
 
 def _refuse_taken_name(context: JobContext, model_id: str) -> None:
     """Raise ``model-exists`` before the work, unless an earlier attempt of this job made it."""
-    earlier = context.registered_model(model_id)
+    earlier = context.registry.model(model_id)
     if earlier is None:
         taken = model_id in find_models(context.settings.registry_dir)
     else:
@@ -230,7 +230,7 @@ def _register(
         training=_training(job, trained, stopped=stopped),
         metrics=metrics,
     )
-    job.context.save_model(card, weights, stopped=stopped)
+    job.context.registry.save_model(card, weights, stopped=stopped)
     return card
 
 

@@ -170,7 +170,7 @@ def find_model(context: JobContext, model_id: str) -> Found:
 
     Raises the problems ``unknown-model`` and ``model-unavailable``.
     """
-    registered = context.registered_model(model_id)
+    registered = context.registry.model(model_id)
     try:
         if registered is not None:
             card, read = registered

@@ -84,7 +84,7 @@ def _objective(context: JobContext, spec: GenerateMaskSpec) -> Decoys | Hide:
         return Decoys(scales=spec.hog.scales)
     wearers: list[Wearer] = []
     for index in range(len(spec.images)):
-        photo = context.load_image(index, max_side=PHOTO_SIDE)
+        photo = context.inputs.image(index, max_side=PHOTO_SIDE)
         found = find_wearers([photo], sorted(set(spec.hog.sizes)), upsample=0)
         wearers += [replace(wearer, photo=index) for wearer in found]
         context.progress(0, 1, f"looking for faces: {index + 1} of {len(spec.images)} photos")
@@ -109,7 +109,7 @@ class _Course:
 
     def anneal(self, problem: Problem) -> HogResult:
         """Anneal from where an earlier attempt was."""
-        files = self.context.load_checkpoint() or {}
+        files = self.context.checkpoints.load() or {}
         kept = files.get(CHECKPOINT)
         try:
             return self._anneal(problem, kept)
@@ -129,7 +129,7 @@ class _Course:
             processes=self.processes,
             watch=self._watch,
             check_cancel=self.context.check,
-            save=lambda data: self.context.save_checkpoint({CHECKPOINT: data}),
+            save=lambda data: self.context.checkpoints.save({CHECKPOINT: data}),
             save_every_s=SAVE_SECONDS,
             resume=resume,
         )

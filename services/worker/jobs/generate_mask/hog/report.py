@@ -61,13 +61,13 @@ def report(
     said = list(warnings)
     if isinstance(objective, Hide):
         picture = pictures.worn(objective, found.pattern, objective.rate_bare(), found.best)
-        shown = context.put_artifact("worn.png", picture, "image/png")
+        shown = context.artifacts.put("worn.png", picture, "image/png")
         photos = {
             "with a face": len(objective.wearers),
             "without": len(spec.images) - len(objective.wearers),
         }
         said += _controls(figures.wearings)
-    drawn = context.put_artifact("curves.png", pictures.curves(figures.history), "image/png")
+    drawn = context.artifacts.put("curves.png", pictures.curves(figures.history), "image/png")
     return GenerateMaskResult(
         parameters=spec.model_dump(mode="json", include={"kind", "method", "hog", "seed"}),
         models=(),
@@ -122,7 +122,7 @@ def _figures(
         faces=tuple(HogFace(box=tuple(box), score=round(score, 4)) for box, score in pairs)[
             :FACES_TOLD
         ],
-        detections=context.put_artifact("detections.jpg", picture, "image/jpeg"),
+        detections=context.artifacts.put("detections.jpg", picture, "image/jpeg"),
         tiling=tiling,
         scales=scales,
         wearings=wearings,
@@ -137,7 +137,7 @@ def _tiling(context: JobContext, side: int) -> HogTiling:
     sides = [size for size in TILE_SIDES if size <= side]
     best = best_tiling(own_face("drawn"), sides, height=side, width=side)
     return HogTiling(
-        picture=context.put_artifact("tiling.png", pictures.png(best.picture), "image/png"),
+        picture=context.artifacts.put("tiling.png", pictures.png(best.picture), "image/png"),
         side=best.side,
         found=len(best.detections),
         published=PUBLISHED_TILING,
@@ -186,7 +186,7 @@ def put_design(
     width, height = pictures.printed_size(worn=worn)
 
     def put(name: str, data: bytes, media_type: str = "image/png") -> str:
-        return context.put_artifact(name, data, media_type, stopped=stopped)
+        return context.artifacts.put(name, data, media_type, stopped=stopped)
 
     put("pattern.png", pictures.png(pattern))
     page = put("design-0.pdf", pictures.page(pattern, worn=worn), "application/pdf")
