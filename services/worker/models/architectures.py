@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
-from torchvision import models as zoo
 
 from services.worker.models.base import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from services.worker.models.embedders import PooledEmbedder
@@ -31,6 +31,14 @@ class Architecture:
     std: tuple[float, float, float] = IMAGENET_STD
 
 
+def _zoo(name: str, **options: Any) -> nn.Module:
+    # Importing torchvision takes as long as importing torch: workers start without it.
+    from torchvision import models  # noqa: PLC0415
+
+    network: nn.Module = getattr(models, name)(**options)
+    return network
+
+
 def _small_stem(network: nn.Module) -> nn.Module:
     """Keep the resolution of 32x32 images: stride 1 and no pooling before the first stage."""
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -38,16 +46,16 @@ def _small_stem(network: nn.Module) -> nn.Module:
     return network
 
 
-def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
+def _resnet(name: str) -> Callable[[int, int], nn.Module]:
     def make(classes: int, size: int) -> nn.Module:
-        network = build(num_classes=classes)
+        network = _zoo(name, num_classes=classes)
         return _small_stem(network) if size <= SMALL else network
 
     return make
 
 
 def _vgg19(classes: int, size: int) -> nn.Module:
-    network: nn.Module = zoo.vgg19(num_classes=classes)
+    network = _zoo("vgg19", num_classes=classes)
     if size <= SMALL:
         # 120 million weights on a map of 1x1 or 2x2 would only repeat it.
         network.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -58,22 +66,19 @@ def _vgg19(classes: int, size: int) -> nn.Module:
 
 
 def _inception_v3(classes: int, size: int) -> nn.Module:
-    network: nn.Module = zoo.inception_v3(
-        num_classes=classes, aux_logits=size >= INCEPTION_AUXILIARY, init_weights=True
-    )
-    return network
+    auxiliary = size >= INCEPTION_AUXILIARY
+    return _zoo("inception_v3", num_classes=classes, aux_logits=auxiliary, init_weights=True)
 
 
 def _googlenet(classes: int, size: int) -> nn.Module:
     del size
-    network: nn.Module = zoo.googlenet(num_classes=classes, aux_logits=True, init_weights=True)
-    return network
+    return _zoo("googlenet", num_classes=classes, aux_logits=True, init_weights=True)
 
 
-def _plain(build: Callable[..., nn.Module]) -> Callable[[int, int], nn.Module]:
+def _plain(name: str) -> Callable[[int, int], nn.Module]:
     def make(classes: int, size: int) -> nn.Module:
         del size
-        return build(num_classes=classes)
+        return _zoo(name, num_classes=classes)
 
     return make
 
@@ -90,17 +95,17 @@ _ARCHITECTURES: Mapping[str, Architecture] = {
     "cnn": Architecture(lambda classes, size: SimpleCNN(classes, size=size), 32, 8),
     "lenet": Architecture(lambda classes, size: LeNet(classes, size=size), 32, 16),
     "capsnet": Architecture(lambda classes, size: CapsNet(classes, size=size), 32, 17),
-    "resnet18": Architecture(_resnet(zoo.resnet18), 224, 16),
-    "resnet34": Architecture(_resnet(zoo.resnet34), 224, 16),
+    "resnet18": Architecture(_resnet("resnet18"), 224, 16),
+    "resnet34": Architecture(_resnet("resnet34"), 224, 16),
     # What paper 000 fine-tuned at 32 px: ImageNet's weights fit it whole, and it takes a fifteenth
     # of the time of a network that keeps the resolution.
-    "resnet34_7x7": Architecture(_plain(zoo.resnet34), 32, 32),
+    "resnet34_7x7": Architecture(_plain("resnet34"), 32, 32),
     "vgg19": Architecture(_vgg19, 224, 32),
-    "mobilenet_v3_small": Architecture(_plain(zoo.mobilenet_v3_small), 112, 32),
-    "mobilenet_v3_large": Architecture(_plain(zoo.mobilenet_v3_large), 224, 32),
+    "mobilenet_v3_small": Architecture(_plain("mobilenet_v3_small"), 112, 32),
+    "mobilenet_v3_large": Architecture(_plain("mobilenet_v3_large"), 224, 32),
     "inception_v3": Architecture(_inception_v3, 299, 75, HALVES, HALVES),
     "googlenet": Architecture(_googlenet, 224, 32, HALVES, HALVES),
-    "densenet121": Architecture(_plain(zoo.densenet121), 224, 32),
+    "densenet121": Architecture(_plain("densenet121"), 224, 32),
     "face_resnet": Architecture(_face_resnet, FACE_SIDE, FACE_SIDE, HALVES, HALVES),
 }
 

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-from facenet_pytorch.models.inception_resnet_v1 import Block8, Block17, Block35
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -205,12 +204,18 @@ def _normalized(
     )
 
 
-# Of residual blocks: the part that lies beside the shortcut.
-BRANCHES: Mapping[type[nn.Module], str] = {
+_BRANCHES: Mapping[type[nn.Module], str] = {
     _InvertedResidual: "conv",
     _Block: "first",
     _Bottom: "body",
-    Block35: "conv2d",
-    Block17: "conv2d",
-    Block8: "conv2d",
 }
+# By name: facenet-pytorch imports torchvision, which workers start without.
+_FACENET_BLOCKS = ("Block35", "Block17", "Block8")
+
+
+def residual_branch(block: nn.Module) -> str | None:
+    """Return the part of a residual block beside its shortcut; ``None`` for other modules."""
+    kind = type(block)
+    if kind.__module__.startswith("facenet_pytorch.") and kind.__name__ in _FACENET_BLOCKS:
+        return "conv2d"
+    return _BRANCHES.get(kind)

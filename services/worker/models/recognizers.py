@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from facenet_pytorch import InceptionResnetV1
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,6 +85,9 @@ class Embedder:
 
 
 def _facenet() -> nn.Module:
+    # Imported here: it imports torchvision, which workers start without.
+    from facenet_pytorch import InceptionResnetV1  # noqa: PLC0415
+
     # Without this it would ask for its weights on the network.
     network: nn.Module = InceptionResnetV1(pretrained=None, classify=False)
     return network

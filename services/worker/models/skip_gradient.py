@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from services.worker.models.embedders import BRANCHES
+from services.worker.models.embedders import residual_branch
 
 
 class Softened(nn.Module):
@@ -29,6 +29,6 @@ def soften(network: nn.Module, share: float) -> None:
     if share == 1:
         return
     for part in list(network.modules()):
-        name = BRANCHES.get(type(part))
+        name = residual_branch(part)
         if name is not None and getattr(part, "shortcut", True) is not False:
             part.set_submodule(name, Softened(part.get_submodule(name), share))

@@ -9,7 +9,6 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor
-from torchvision import models as zoo
 
 from services.worker.models.architectures import published_name
 from services.worker.models.base import Classifier
@@ -51,8 +50,11 @@ def imagenet_weights(
     Its SHA-256 has to begin as its name says. Raises ``ModelUnavailableError`` when it is not
     there or is another, and ``ValueError`` for an architecture without such weights.
     """
+    # Imported here: workers that fetch no weights start without torchvision.
+    from torchvision.models import get_model_weights  # noqa: PLC0415
+
     try:
-        weights = zoo.get_model_weights(published_name(architecture)).DEFAULT
+        weights = get_model_weights(published_name(architecture)).DEFAULT
     except ValueError as error:
         raise ValueError(f"there are no ImageNet weights for {architecture}") from error
     file_name = weights.url.rpartition("/")[2]

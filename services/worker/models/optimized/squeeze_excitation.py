@@ -1,12 +1,12 @@
 """Squeeze-and-excitation (Hu et al. 2018) whose gradient takes fewer passes over the maps."""
 
 import copy
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torchvision.ops import SqueezeExcitation
 
 from services.worker.models.optimized.fold_batch_norm import is_same
 
@@ -18,7 +18,7 @@ class LeanSqueezeExcitation(nn.Module):
     writes the gradient along each of them out and adds them up; here both are one pass.
     """
 
-    def __init__(self, block: SqueezeExcitation) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.gate = nn.Sequential(block.fc1, block.activation, block.fc2, block.scale_activation)
 
@@ -58,14 +58,16 @@ def with_lean_squeezes(model: nn.Module, example: Tensor) -> nn.Module:
     When there are none, or the copy's logits of ``example`` ``(N, 3, H, W)`` differ, the model
     itself is returned.
     """
+    if "torchvision" not in sys.modules:  # then no network has its blocks, and starting is faster
+        return model
+    from torchvision.ops import SqueezeExcitation  # noqa: PLC0415
+
     blocks = [name for name, part in model.named_modules() if type(part) is SqueezeExcitation]
     if not blocks:
         return model
     rebuilt = copy.deepcopy(model).requires_grad_(False)
     for name in blocks:
-        block = rebuilt.get_submodule(name)
-        if isinstance(block, SqueezeExcitation):
-            rebuilt.set_submodule(name, LeanSqueezeExcitation(block).eval())
+        rebuilt.set_submodule(name, LeanSqueezeExcitation(rebuilt.get_submodule(name)).eval())
     with torch.no_grad():
         same = is_same(rebuilt, example, model(example))
     return rebuilt if same else model
