@@ -18,6 +18,7 @@ import torch
 
 from services.worker.datasets.labeled import load_class_folders, read_rgb, read_voc
 from services.worker.evaluation.metrics import Rate, Report, report, wilson
+from services.worker.faces.boxes import overlap
 from services.worker.faces.crops import Pixels, crop_faces
 from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
@@ -65,17 +66,6 @@ class Search:
         totals = Counter(name(face) for face in self.faces)
         hits = Counter(name(face) for face in self.faces if face.found is not None)
         return {key: wilson(hits[key], total) for key, total in sorted(totals.items())}
-
-
-def overlap(a: Corners, b: Corners) -> float:
-    """Return the intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return both / (sum(areas) - both)
 
 
 def match(labeled: Sequence[Corners], found: Sequence[Face]) -> list[Face | None]:

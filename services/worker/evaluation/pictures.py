@@ -1,6 +1,5 @@
 """Reports as pictures: one page of matrix, curves and reliability, and the worst errors."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import precision_recall_curve, roc_curve
 from torch import Tensor
 
+from services.worker.encoding import figure_png, jpeg
 from services.worker.evaluation.report import FullReport, Labels, Probabilities
 
 BINS = 15
@@ -71,7 +71,7 @@ def draw_report(
             axes.legend(loc="lower right" if axes is roc else "lower left")
     figure.suptitle(f"{title}: accuracy {report.whole.accuracy}")
     figure.tight_layout()
-    return png(figure)
+    return figure_png(figure)
 
 
 def draw_errors(
@@ -99,16 +99,7 @@ def draw_errors(
         draw.text((left + 2, top + TILE + 1), f"is {true}", fill="black", font=font)
         said = f"{given} {probabilities[index].max():.0%}"
         draw.text((left + 2, top + TILE + 16), said, fill="#B22222", font=font)
-    encoded = io.BytesIO()
-    sheet.save(encoded, "JPEG", quality=90)
-    return encoded.getvalue()
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+    return jpeg(sheet)
 
 
 def _draw_matrix(axes: Axes, report: FullReport) -> None:

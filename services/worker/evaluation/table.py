@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from sklearn.metrics import roc_curve
 
+from services.worker.encoding import figure_png
 from services.worker.evaluation.detection import Scores
 from services.worker.evaluation.metrics import Rate
-from services.worker.evaluation.pictures import png
 from services.worker.evaluation.robustness import Certified, Comparison, Draws, Row
 
 Json = dict[str, Any]
@@ -93,7 +93,7 @@ def draw_table(documents: Sequence[Json], *, title: str) -> bytes:
     axes.grid(visible=True, axis="x", alpha=0.3)
     handles = [Patch(color=color, label=label) for label, _, color in bars]
     figure.legend(handles=handles, fontsize=7, loc="outside lower center", ncols=3)
-    return png(figure)
+    return figure_png(figure)
 
 
 def draw_sweep(documents: Sequence[Json], parameter: str) -> bytes:
@@ -121,7 +121,7 @@ def draw_sweep(documents: Sequence[Json], parameter: str) -> bytes:
     axes.grid(visible=True, alpha=0.3)
     if lines:
         axes.legend(fontsize=7)
-    return png(figure)
+    return figure_png(figure)
 
 
 def draw_rounds(rounds: Sequence[tuple[Rate, Rate]], *, title: str) -> bytes:
@@ -138,7 +138,7 @@ def draw_rounds(rounds: Sequence[tuple[Rate, Rate]], *, title: str) -> bytes:
     axes.set_xticks(x)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    return png(figure)
+    return figure_png(figure)
 
 
 def draw_detection(curves: Mapping[str, tuple[Scores, Scores, float | None]]) -> bytes:
@@ -167,7 +167,7 @@ def draw_detection(curves: Mapping[str, tuple[Scores, Scores, float | None]]) ->
     axes.grid(visible=True, alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=7)
-    return png(figure)
+    return figure_png(figure)
 
 
 def _rate(rate: Rate) -> Json:

@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from services.worker.faces.alignment import Alignment, align, cut_frame
+from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.cloaking.apply import Box
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Face
@@ -22,7 +23,6 @@ from services.worker.models.recognizers import Recognizer
 JPEG_QUALITY = 75
 OFF_BLOCKS = 5  # pixels that a copy's blocks lie off the photo's own: off those of color, too
 BLUR = 0.01  # sigma as a share of the aligned face's side in the photo, at least one pixel
-SAME_FACE = 0.3  # overlap over which a face found again is the same one
 SMALLEST_WINDOW = 7  # of the structural similarity
 
 Detect = Callable[[Pixels], list[Face]]
@@ -192,16 +192,3 @@ def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
             use_sample_covariance=not fits,
         )
     )
-
-
-def overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
-    """Intersection over union of two boxes ``(x0, y0, x1, y1)``."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared / (sum(areas) - shared)

@@ -1,15 +1,14 @@
 """Delivers what an ``attack`` job found: encodes it, decodes the bytes again, and judges those."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from services.worker.attacks.results import AttackResult as FaceOutcome
+from services.worker.encoding import png
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.attack.photo_search import (
@@ -58,7 +57,7 @@ def deliver_crops(
 ) -> Delivered:
     """Deliver attacked crops and ask the model once more, about their bytes decoded again."""
     model, classes = loaded.classifier, loaded.card.classes
-    files = [_png(outcome.adversarial) for outcome in outcomes]
+    files = [png(outcome.adversarial) for outcome in outcomes]
     decoded = np.stack([_reopened(context, data) for data in files])
     logits = logits_of(model, torch.from_numpy(decoded).permute(0, 3, 1, 2))
     labels = tuple(outcome.label for outcome in outcomes)
@@ -84,7 +83,7 @@ def deliver_photo(
     """Deliver an attacked photo; its bytes are decoded, its faces found and classified again."""
     loaded, asked = setting.loaded, setting.detect is not None
     pictures = [outcome.adversarial for outcome in found.outcomes]
-    data = _png(assemble(photo, list(zip(found.places, pictures, strict=True))))
+    data = png(assemble(photo, list(zip(found.places, pictures, strict=True))))
     attacked = replace(photo, pixels=_reopened(context, data))
     verdicts = judge(setting, photo, attacked.pixels)
     borne = [_judged(*one) for one in zip(found.outcomes, verdicts, strict=True)]
@@ -109,12 +108,6 @@ def deliver_photo(
         _without_pictures(borne),
         _pairs(before, after.permute(0, 2, 3, 1).numpy()),
     )
-
-
-def _png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _reopened(context: JobContext, data: bytes) -> Pixels:

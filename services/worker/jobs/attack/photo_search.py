@@ -10,7 +10,7 @@ from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Criterion
 from services.worker.attacks.pipeline import PhotoClassifier, Square
 from services.worker.attacks.results import AttackResult as FaceOutcome
-from services.worker.faces.cloaking.verify import SAME_FACE, overlap
+from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.crops import Pixels, crop_faces, resize, square_around
 from services.worker.faces.face import Face
 from services.worker.jobs.attack.inputs import Photo

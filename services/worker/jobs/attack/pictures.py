@@ -1,12 +1,12 @@
 """The pictures of an ``attack`` job: faces before and after, and success against queries."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from services.worker.attacks.results import AttackBatch, AttackResult
+from services.worker.encoding import figure_png
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.kit.pictures import Panel
 
@@ -41,6 +41,4 @@ def draw_curve(batch: AttackBatch) -> bytes:
     axes.set(xlabel="queries", ylabel="share of faces fooled", ylim=(-0.02, 1.02))
     axes.set_title(f"{batch.attack}, {len(batch.counted)} faces")
     axes.grid(visible=True, alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+    return figure_png(figure)

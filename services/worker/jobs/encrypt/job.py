@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.worker.faces.alignment import align
+from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.cloaking.optimize import Cloak, Subject, cloak_faces
 from services.worker.faces.cloaking.photo_file import PhotoFile
-from services.worker.faces.cloaking.verify import overlap
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
 from services.worker.jobs.encrypt.delivery import Chosen, deliver, untouched
@@ -27,7 +27,6 @@ from shared.specs.base import Box
 from shared.specs.encrypt import EncryptSpec
 
 Landmarks = Callable[[Pixels, Corners], NDArray[np.float32]]
-SAME_FACE = 0.3
 FACES_AT_ONCE = 16
 WARNINGS = (
     "cloaking does not protect against recognizers that were trained on cloaked photos, nor does "

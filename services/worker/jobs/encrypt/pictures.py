@@ -1,13 +1,12 @@
 """Pictures of an ``encrypt`` job: the change, amplified, and a card of every face."""
 
-import io
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from services.worker.encoding import png
 from services.worker.faces.alignment import Alignment, cut_frame
 from services.worker.faces.crops import Pixels
 from services.worker.jobs.kit.pictures import Panel, draw_rows
@@ -28,7 +27,8 @@ def amplified(clean: Pixels, delivered: Pixels) -> bytes:
         change = np.where(high >= -low, high, low)
     else:
         change = delivered.astype(np.int16) - clean
-    return _png((128 + AMPLIFIED * change.astype(np.int32)).clip(0, 255).astype(np.uint8))
+    drawn = (128 + AMPLIFIED * change.astype(np.int32)).clip(0, 255).astype(np.uint8)
+    return png(drawn, compress_level=1)
 
 
 def _extreme(
@@ -69,9 +69,3 @@ def report_card(
 
 def _said(judged: Sequence[Similarity], moment: str) -> str:
     return "".join(f"{one.role}: similarity {getattr(one, moment):.2f}" for one in judged)
-
-
-def _png(pixels: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

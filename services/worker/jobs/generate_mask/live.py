@@ -2,7 +2,7 @@
 
 import time
 
-from services.worker.jobs.generate_mask.hog.pictures import thumbnail
+from services.worker.encoding import thumbnail
 from services.worker.masks.training import Live
 from services.worker.runtime.context import JobContext
 

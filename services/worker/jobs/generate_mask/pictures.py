@@ -1,15 +1,14 @@
 """Pictures of a ``generate-mask`` job: the designs, people who wear them, the training."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from services.worker.encoding import figure_png, png
 from services.worker.masks.designs import Designs
 from services.worker.masks.outlines import Shape
 from services.worker.masks.training import MaskEpoch
@@ -29,7 +28,7 @@ def sheet(designs: Tensor) -> bytes:
     for number, design in enumerate(_pixels(designs)):
         y, x = 8 + number // columns * (height + 8), 8 + number % columns * (width + 8)
         canvas[y : y + height, x : x + width] = design
-    return _png(canvas)
+    return png(canvas)
 
 
 def worn(designs: Designs, wearers: Wearers, shape: Shape) -> bytes:
@@ -47,7 +46,7 @@ def worn(designs: Designs, wearers: Wearers, shape: Shape) -> bytes:
         for number in range(min(DESIGNS_SHOWN, len(designs.shown))):
             dealt = designs.of(torch.full((len(chosen),), number), people)
             rows.append(wearers.wear(faces, chosen, dealt, shape=shape))
-    return _png(np.concatenate([np.concatenate(list(_pixels(row)), 1) for row in rows], 0))
+    return png(np.concatenate([np.concatenate(list(_pixels(row)), 1) for row in rows], 0))
 
 
 def curves(history: Sequence[MaskEpoch]) -> bytes:
@@ -66,17 +65,9 @@ def curves(history: Sequence[MaskEpoch]) -> bytes:
     for axes in (left, right):
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _pixels(images: Tensor) -> NDArray[np.uint8]:
     array = images.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
     return np.asarray(np.rint(255 * array), dtype=np.uint8)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,11 +1,11 @@
 """Boxes and labels drawn into photos, legible without color vision."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from services.worker.encoding import jpeg, png
 from services.worker.faces.crops import Pixels
 
 # Blue, orange and purple of Okabe and Ito's palette: told apart with any color vision.
@@ -35,9 +35,7 @@ def draw_marks(image: Pixels, marks: Sequence[Mark], *, scale: float = 1.0) -> b
         draw.rectangle((x0, y0, x1, y1), outline=color, width=2 * unit)
     for mark in marks:  # texts last: no box may cross one
         _label(draw, mark, font, scale=scale, size=picture.size)
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=90)
-    return encoded.getvalue()
+    return jpeg(picture)
 
 
 def _label(
@@ -86,6 +84,4 @@ def draw_rows(rows: Sequence[Sequence[Panel]]) -> bytes:
             sheet.paste(picture.resize((PANEL, PANEL), Image.Resampling.NEAREST), (left, top))
             draw.text((left, top + PANEL + 2), panel.title, fill="black", font=font)
             draw.text((left, top + PANEL + 2 + TEXT), panel.caption, fill="#444444", font=font)
-    encoded = io.BytesIO()
-    sheet.save(encoded, "PNG")
-    return encoded.getvalue()
+    return png(sheet)

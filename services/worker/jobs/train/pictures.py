@@ -1,11 +1,11 @@
 """Losses and accuracies by epoch, as a picture."""
 
-import io
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from services.worker.encoding import figure_png
 from services.worker.training.history import Epoch
 
 
@@ -29,6 +29,4 @@ def draw_curves(history: Sequence[Epoch], best: Epoch, *, title: str) -> bytes:
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+    return figure_png(figure)

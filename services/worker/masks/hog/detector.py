@@ -65,13 +65,3 @@ def checked(picture: Picture) -> Picture:
     if not 0 < min(picture.shape[:2]) <= max(picture.shape[:2]) <= MAX_SIDE:
         raise ValueError(f"a picture has sides of 1 to {MAX_SIDE} pixels, not {picture.shape[:2]}")
     return picture
-
-
-def overlap(boxes: NDArray[np.int64], box: Box) -> NDArray[np.float64]:
-    """Return the intersection over union of boxes ``(N, 4)`` with one, ``(N,)``."""
-    left, top, right, bottom = boxes.T
-    width = np.clip(np.minimum(right, box[2]) - np.maximum(left, box[0]), 0, None)
-    height = np.clip(np.minimum(bottom, box[3]) - np.maximum(top, box[1]), 0, None)
-    shared = width * height
-    total = (right - left) * (bottom - top) + (box[2] - box[0]) * (box[3] - box[1]) - shared
-    return np.asarray(shared / total, dtype=np.float64)

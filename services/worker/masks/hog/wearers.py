@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from services.worker.masks.hog.detector import Box, Picture, checked, detect, overlap
+from services.worker.faces.boxes import SAME_FACE, overlaps
+from services.worker.masks.hog.detector import Box, Picture, checked, detect
 
 SEARCH_SIDE = 1024  # pixels of the longer side in which a photo's face is looked for
 MARGIN = 0.75  # of the box's side, what is kept around it
-SAME_FACE = 0.3  # intersection over union from which a window is on the wearer's face
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def sized_to(picture: Picture, box: Box, size: int) -> tuple[Picture, Box]:
 def wearer_score(picture: Picture, box: Box, floor: float, upsample: int) -> float:
     """Return the best score of a window that is on the face, ``floor`` where none reaches it."""
     found = detect(picture, threshold=floor, upsample=upsample)
-    on_face = overlap(found.boxes, box) >= SAME_FACE
+    on_face = overlaps(found.boxes, box) >= SAME_FACE
     return float(found.scores[on_face].max(initial=floor))
 
 

@@ -15,7 +15,6 @@ from services.worker.faces.alignment import FRAME_POINTS, align
 from services.worker.faces.cloaking.verify import (
     compare,
     find_again,
-    overlap,
     quality,
     see,
     ssim,
@@ -119,11 +118,3 @@ def test_ssim_falls_with_noise_and_takes_small_regions() -> None:
     assert ssim(PHOTO[:3, :3], noisy(4)[:3, :3]) == 0
     blurred = np.asarray(cv2.GaussianBlur(PHOTO, (0, 0), 4), dtype=np.uint8)
     assert ssim(PHOTO, blurred) < ssim(PHOTO, noisy(2))
-
-
-@pytest.mark.parametrize(
-    ("second", "expected"),
-    [((0, 0, 10, 10), 1.0), ((5, 0, 15, 10), 1 / 3), ((10, 0, 20, 10), 0.0), ((2, 2, 7, 7), 0.25)],
-)
-def test_overlap(second: tuple[float, float, float, float], expected: float) -> None:
-    assert overlap((0, 0, 10, 10), second) == pytest.approx(expected)

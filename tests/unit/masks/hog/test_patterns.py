@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.worker.masks.hog.detector import detect, overlap
+from services.worker.faces.boxes import overlaps
+from services.worker.masks.hog.detector import detect
 from services.worker.masks.hog.drawing import draw_face, face_sprite, hog_strokes
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.sprites import Sprites
@@ -74,7 +75,7 @@ def test_dlib_takes_a_sprite_for_a_face() -> None:
     found = detect(Sprites(count=1, height=240, width=320).render(np.array([[160, 120, 0, 160]])))
 
     assert len(found) == 1
-    assert overlap(found.boxes, (80, 40, 240, 200))[0] > 0.3
+    assert overlaps(found.boxes, (80, 40, 240, 200))[0] > 0.3
 
 
 @pytest.mark.parametrize("turn", [math.pi, 0.3])

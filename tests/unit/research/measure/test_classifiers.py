@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from research.measure.classifiers import match, overlap, search, size_of
+from research.measure.classifiers import match, search, size_of
 from services.worker.faces.face import Face
 from tests.unit.datasets.test_labeled import voc
 
@@ -14,20 +13,6 @@ Corners = tuple[float, float, float, float]
 
 def found(box: Corners, score: float = 0.9) -> Face:
     return Face(box, score, np.zeros((5, 2), dtype=np.float32))
-
-
-@pytest.mark.parametrize(
-    ("other", "expected"),
-    [
-        ((0, 0, 10, 10), 1.0),
-        ((5, 0, 15, 10), 1 / 3),
-        ((10, 0, 20, 10), 0.0),
-        ((2, 2, 8, 8), 0.36),
-    ],
-)
-def test_overlap(other: Corners, expected: float) -> None:
-    assert overlap((0, 0, 10, 10), other) == pytest.approx(expected)
-    assert overlap(other, (0, 0, 10, 10)) == pytest.approx(expected)
 
 
 def test_a_second_find_of_the_same_face_is_not_a_second_face() -> None:

@@ -5,7 +5,7 @@ import os
 import time
 from dataclasses import replace
 
-from services.worker.jobs.generate_mask.hog import pictures
+from services.worker.encoding import thumbnail
 from services.worker.jobs.generate_mask.hog.report import put_design, report
 from services.worker.masks.hog.annealing import HogResult, Live, anneal
 from services.worker.masks.hog.grid import ColorGrid
@@ -150,5 +150,5 @@ class _Course:
             return
         self._shown = live.best.rank
         self._show_at = now + max(SHOW_SECONDS, SHOW_SHARE * (now - self.began))
-        shown = {"step": live.step, "picture": pictures.thumbnail(live.draw())}
+        shown = {"step": live.step, "picture": thumbnail(live.draw())}
         self.context.event("pattern", {**shown, "found": live.best.found})

@@ -1,14 +1,12 @@
 """Pictures and pages of a pattern against HOG face detectors."""
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
+from services.worker.encoding import figure_png
 from services.worker.jobs.kit.pictures import PANEL, Mark, Panel, draw_marks, draw_rows
 from services.worker.masks.hog.detector import Detections, Picture
 from services.worker.masks.hog.objectives import Hide, Rating
@@ -19,7 +17,6 @@ from shared.results.generate_mask import HogStep
 SQUARE = 180.0  # side of a printed pattern that is not worn, in millimetres: A4 has 210
 FACE = 150.0  # width of an adult's face as dlib boxes it, in millimetres
 WEARERS_SHOWN = 4
-THUMBNAIL = 192
 COLORS = {True: 1, False: 0}  # of a mark: found, hidden
 
 
@@ -40,22 +37,6 @@ def page(pattern: Picture, *, worn: bool) -> bytes:
 def print_png(pattern: Picture, *, worn: bool) -> bytes:
     """Return the pattern as a PNG of 300 pixels an inch at true size."""
     return picture_png(pattern, printed_size(worn=worn))
-
-
-def png(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture as it is."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def thumbnail(pattern: Picture) -> str:
-    """Return a small picture of a few KB as a ``data:`` address, for events."""
-    small = Image.fromarray(pattern)
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=70)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def detections(pattern: Picture, found: Detections) -> bytes:
@@ -97,9 +78,7 @@ def curves(history: Sequence[HogStep]) -> bytes:
     right.set(xlabel="step", title="faces that dlib finds, of the best")
     for axes in (left, right):
         axes.grid(visible=True, alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _panel(picture: Picture) -> Picture:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from services.worker.encoding import png
 from services.worker.jobs.generate_mask.hog import pictures
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.masks.hog.annealing import HogResult
@@ -137,7 +138,7 @@ def _tiling(context: JobContext, side: int) -> HogTiling:
     sides = [size for size in TILE_SIDES if size <= side]
     best = best_tiling(own_face("drawn"), sides, height=side, width=side)
     return HogTiling(
-        picture=context.artifacts.put("tiling.png", pictures.png(best.picture), "image/png"),
+        picture=context.artifacts.put("tiling.png", png(best.picture), "image/png"),
         side=best.side,
         found=len(best.detections),
         published=PUBLISHED_TILING,
@@ -188,7 +189,7 @@ def put_design(
     def put(name: str, data: bytes, media_type: str = "image/png") -> str:
         return context.artifacts.put(name, data, media_type, stopped=stopped)
 
-    put("pattern.png", pictures.png(pattern))
+    put("pattern.png", png(pattern))
     page = put("design-0.pdf", pictures.page(pattern, worn=worn), "application/pdf")
     return MaskDesign(
         picture=put("design-0.png", pictures.print_png(pattern, worn=worn)),
