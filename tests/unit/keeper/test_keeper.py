@@ -159,7 +159,6 @@ def test_a_round_after_a_deletion_nothing_of_it_is_on_the_disk(
 ) -> None:
     job_id = house.create()
     name = b"Frieda-Geheim.jpg"
-    house.repository.jobs.ring_now(job_id)
     job = claim(house.repository, job_id)
     assert job is not None
     result = {"left_out": [name.decode()]}
