@@ -34,6 +34,9 @@ class ImageView(BaseModel):
     height: int
     size: int = Field(description="in bytes, as stored")
     sha256: str
+    notes: tuple[str, ...] = Field(
+        description="what changed when it was taken in: format, mode, depth, what was left out"
+    )
     created_at: datetime
     expires_at: datetime
     content_url: str
@@ -48,6 +51,7 @@ class ImageView(BaseModel):
             height=row.height,
             size=row.size,
             sha256=row.sha256,
+            notes=tuple(row.notes),
             created_at=moment(row.created_at),
             expires_at=moment(row.expires_at),
             content_url=f"/v1/images/{row.id}/content",

@@ -40,6 +40,7 @@ class CleanImage:
             size=len(stored.data),
             sha256=stored.sha256,
             object_key=object_key(tenant_id, self.id),
+            notes=stored.notes,
             sweep_id=sweep_id,
         )
 

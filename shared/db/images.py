@@ -27,6 +27,7 @@ class NewImage:
     size: int
     sha256: str
     object_key: str
+    notes: tuple[str, ...] = ()
     sweep_id: int | None = None
 
 
@@ -137,6 +138,7 @@ def image_values(
         "size": new.size,
         "sha256": new.sha256,
         "object_key": new.object_key,
+        "notes": list(new.notes),
         "created_at": now,
         "expires_at": now + retention_seconds,
     }

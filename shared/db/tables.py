@@ -54,6 +54,9 @@ class Image(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     object_key: Mapped[str] = mapped_column(String(300))
+    notes: Mapped[list[str]] = mapped_column(
+        DOCUMENT, server_default="[]", comment="what changed when it was taken in"
+    )
     created_at: Mapped[float]
     expires_at: Mapped[float] = mapped_column(Double, index=True)
 

@@ -1,5 +1,6 @@
 """Image safety: uploads are hostile until ``sanitize`` has been through them."""
 
+from shared.images.color import to_rgb
 from shared.images.decode import decode_rgb, limit_concurrent_decodes
 from shared.images.limits import ImageLimits, ImageRejectedError
 from shared.images.sanitize import MEDIA_TYPES, StoredImage, sanitize
@@ -12,4 +13,5 @@ __all__ = [
     "decode_rgb",
     "limit_concurrent_decodes",
     "sanitize",
+    "to_rgb",
 ]

@@ -4,11 +4,11 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageCms
+from PIL import Image
 
-from shared.images.icc import is_profile
+from shared.images.color import to_rgb
 from shared.images.limits import ImageLimits, ImageRejectedError, check_size, corrupt
 
 if TYPE_CHECKING:
@@ -97,55 +97,3 @@ def decode_rgb(
 def _shrink(image: Image.Image, max_side: int | None) -> None:
     if max_side is not None and max(image.size) > max_side:
         image.thumbnail((max_side, max_side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any mode to 8-bit sRGB without transparency."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = _to_eight_bits(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        colors = image.convert("L") if image.mode in ("L", "LA") else rgba.convert("RGB")
-        opaque = _in_srgb(colors, profile).convert("RGB")
-        opaque.paste("white", mask=alpha.point([255 - a for a in range(256)]))
-        return opaque
-    if image.mode in ("P", "1"):
-        image = image.convert("RGB")
-    return _in_srgb(image, profile).convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale gray of 16 bits, or of 32 or floats, to 8; a transparent shade becomes white.
-
-    16 bits are scaled by their format's range. The others have no agreed range: the smallest of
-    [0, 1] (floats only), [0, 255], [0, 65535] and [0, highest value] that holds them is taken.
-    """
-    is_float = image.mode == "F"
-    is_sixteen = image.mode.startswith("I;16")
-    wide = image if is_float else image.convert("I")
-    highest: Any = wide.getextrema()[1]
-    ranges = [*([1] if is_float else []), *([] if is_sixteen else [255]), 65535]
-    top = next((top for top in ranges if highest <= top), highest)
-    offset = 0 if is_float else 0.5  # floats are rounded by the conversion, integers are cut
-    gray = wide.point(lambda value: value * (255 / top) + offset).convert("L")
-    transparent = image.info.get("transparency")
-    if is_sixteen and isinstance(transparent, int):
-        shades = [255 * (shade == transparent) for shade in range(65536)]
-        gray.paste(255, mask=wide.point(shades, "L"))
-    return gray
-
-
-def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
-    """Convert by the embedded profile; one that cannot be used is ignored."""
-    if image.mode not in ("RGB", "L", "CMYK") or not is_profile(profile):
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image
-    return converted or image

@@ -51,9 +51,24 @@ def check_size(width: int, height: int, limits: ImageLimits) -> None:
 class Stripped:
     """An image without metadata, and the orientation (1 to 8) that its EXIF asked for.
 
-    ``is_still`` tells pixels that can be stored as they are from an animation to be decoded.
+    ``is_still`` tells pixels that can be stored as they are from those to be decoded and encoded
+    again. ``notes`` say what was left out or changed.
     """
 
     data: bytes
     orientation: int = 1
     is_still: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def share(missing: float) -> str:
+    """Say how much of an image is missing: at least one percent, and never all of it."""
+    return f"about {min(99, max(1, round(100 * missing)))} % of its pixels are missing"
+
+
+def first_of(count: int, what: str) -> tuple[str, ...]:
+    """Note that only the first of several frames or pages was taken; of one: no note."""
+    if count < 2:
+        return ()
+    left = "1 was" if count == 2 else f"{count - 1} were"
+    return (f"the first of {count} {what}s was taken, {left} left out",)

@@ -1,11 +1,12 @@
 """Strips a WebP to what its pixels need (RFC 9649)."""
 
 from shared.images.icc import is_profile
-from shared.images.limits import ImageLimits, Stripped, check_size, corrupt
-from shared.images.tiff import exif_orientation
+from shared.images.limits import ImageLimits, Stripped, check_size, corrupt, first_of, share
+from shared.images.tiff_tags import exif_orientation
 
 _ICC_FLAG, _ALPHA_FLAG, _ANIMATION_FLAG = 0x20, 0x10, 0x02
 _MAX_CHUNKS = 10_000
+_PIXELS = (b"VP8 ", b"VP8L")
 
 
 def strip_webp(data: bytes, limits: ImageLimits) -> Stripped:
@@ -14,10 +15,7 @@ def strip_webp(data: bytes, limits: ImageLimits) -> Stripped:
     An animation keeps its frames, for the first to be decoded. The size is checked first: a
     decoder allocates the whole canvas. Raises ``ImageRejectedError``.
     """
-    end = int.from_bytes(data[4:8], "little") + 8
-    if end > len(data):
-        raise corrupt("it ends before its pixels do")
-    chunks = _chunks(data[:end])
+    chunks = _chunks(data)
     first: dict[bytes, bytes] = {}
     for kind, body in chunks:
         first.setdefault(kind, body)
@@ -28,15 +26,23 @@ def strip_webp(data: bytes, limits: ImageLimits) -> Stripped:
     extended = first.get(b"VP8X")
     if extended is not None and len(extended) < 10:
         raise corrupt("its header is wrong")
-    profile = _chunk(b"ICCP", first[b"ICCP"]) if is_profile(first.get(b"ICCP")) else b""
+    profile = b""
+    notes: tuple[str, ...] = ()
+    if is_profile(first.get(b"ICCP")):
+        profile = _chunk(b"ICCP", first[b"ICCP"])
+    elif b"ICCP" in first:
+        notes = ("a damaged color profile was left out",)
     if extended is not None and extended[0] & _ANIMATION_FLAG:
-        frames = b"".join(_chunk(*chunk) for chunk in chunks if chunk[0] in (b"ANIM", b"ANMF"))
+        frames = [chunk for chunk in chunks if chunk[0] in (b"ANIM", b"ANMF")]
         header = _header(extended, _ALPHA_FLAG | _ANIMATION_FLAG, profile)
-        return Stripped(_riff(header + profile + frames), orientation, is_still=False)
+        whole = _riff(header + profile + b"".join(_chunk(*chunk) for chunk in frames))
+        notes += first_of(sum(kind == b"ANMF" for kind, _ in frames), "frame")
+        return Stripped(whole, orientation, is_still=False, notes=notes)
     pixels = _still(first)
     if extended is None:
-        return Stripped(_riff(pixels), orientation)
-    return Stripped(_riff(_header(extended, _ALPHA_FLAG, profile) + profile + pixels), orientation)
+        return Stripped(_riff(pixels), orientation, notes=notes)
+    header = _header(extended, _ALPHA_FLAG, profile)
+    return Stripped(_riff(header + profile + pixels), orientation, notes=notes)
 
 
 def _still(first: dict[bytes, bytes]) -> bytes:
@@ -45,7 +51,7 @@ def _still(first: dict[bytes, bytes]) -> bytes:
         return alpha + _chunk(b"VP8 ", first[b"VP8 "])
     if b"VP8L" in first:
         return _chunk(b"VP8L", first[b"VP8L"])
-    raise corrupt("no pixels")
+    raise corrupt("it ends before its pixels")
 
 
 def _header(extended: bytes, kept_flags: int, profile: bytes) -> bytes:
@@ -58,13 +64,24 @@ def _riff(body: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the chunks up to the end that the file claims, or to its real one.
+
+    A last chunk that is cut off is left out, unless it holds pixels: then it is refused. A claimed
+    end before the pixels is not believed.
+    """
+    end = int.from_bytes(data[4:8], "little") + 8
     found, position = [], 12
-    while position + 8 <= len(data):
+    has_pixels = False
+    while position + 8 <= len(data) and (position < end or not has_pixels):
+        kind = data[position : position + 4]
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         body = data[position + 8 : position + 8 + length]
         if len(body) < length:
-            raise corrupt("it ends within a chunk")
-        found.append((data[position : position + 4], body))
+            if kind in (*_PIXELS, b"ALPH"):
+                raise corrupt(f"it is cut off, and {share(1 - len(body) / length)}")
+            break
+        found.append((kind, body))
+        has_pixels |= kind in (*_PIXELS, b"ANMF")
         if len(found) > _MAX_CHUNKS:
             raise corrupt("it has absurdly many chunks")
         position += 8 + length + length % 2

@@ -56,6 +56,10 @@ class AttackedImage(ResultPart):
             "cut again; null without `at: photo`, or where no face counts"
         )
     )
+    notes: tuple[str, ...] = Field(
+        default=(),
+        description="what changed when the photo was taken in: format, mode, depth, pages left out",
+    )
 
 
 class SuccessRate(ResultPart):

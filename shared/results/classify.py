@@ -27,6 +27,10 @@ class ClassifiedImage(ResultPart):
     height: int
     faces: tuple[ClassifiedFace, ...]
     annotated: str | None = Field(description="name of the artifact with boxes and labels drawn")
+    notes: tuple[str, ...] = Field(
+        default=(),
+        description="what changed when the photo was taken in: format, mode, depth, pages left out",
+    )
 
 
 class ClassifyResult(JobResult):

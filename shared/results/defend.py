@@ -99,6 +99,10 @@ class DefendedImage(ResultPart):
     report: str | None = Field(
         description="name of the artifact that shows every step; null without faces"
     )
+    notes: tuple[str, ...] = Field(
+        default=(),
+        description="what changed when the photo was taken in: format, mode, depth, pages left out",
+    )
 
 
 class CalibratedDetector(ResultPart):

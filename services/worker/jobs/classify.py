@@ -244,6 +244,7 @@ def _classified(
         height=height,
         faces=tuple(faces),
         annotated=name,
+        notes=job.context.inputs.notes(photo.index),
     )
 
 

@@ -53,6 +53,10 @@ class Inputs:
             raise Problem("invalid-input", f"Image {row.id} has been deleted.") from error
         return data, row.orientation
 
+    def notes(self, index: int) -> tuple[str, ...]:
+        """Return what changed when image ``index`` was taken in: format, mode, pages left out."""
+        return tuple(self.images[index].notes)
+
     @contextmanager
     def upload(self) -> Iterator[IO[bytes]]:
         """Open the file that the job was created with; the copy is gone with the block.

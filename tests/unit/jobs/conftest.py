@@ -66,6 +66,7 @@ class FakeContext:
     tenant_id: str = "default"
     attempt: int = 1
     files: list[tuple[bytes, int]] = field(default_factory=list)  # and their orientations
+    said: tuple[str, ...] = ()  # when the first image was taken in
     stop: BaseException | None = None
     # as the registry keeps them: data sets' packs, and cards with their weights
     packs: dict[str, bytes] = field(default_factory=dict)
@@ -77,6 +78,9 @@ class FakeContext:
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(f"img_{number:024x}" for number in range(len(self.photos)))
+
+    def notes(self, index: int) -> tuple[str, ...]:
+        return self.said if not index else ()
 
     def image(self, index: int, *, max_side: int | None = None) -> NDArray[np.uint8]:
         return self.photos[index]

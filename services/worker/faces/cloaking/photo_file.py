@@ -1,6 +1,7 @@
 """Photos as files: opened for a change of pixels, and written as they came.
 
-Dimensions, format, color profile, orientation, transparency, gray and the tables of a JPEG stay.
+Dimensions, format, color profile, orientation, transparency, gray and a JPEG's tables and sampling,
+component by component, stay.
 Colors are not converted: recognizers see the file's own RGB values, and the change is made to them.
 """
 
@@ -10,13 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
+from services.worker.faces.cloaking.jpeg_writer import write_jpeg
 from services.worker.faces.crops import Pixels
+from shared.images import to_rgb
+from shared.images.jpeg_frame import JpegFrame, read_frame
 
 _ORIENTATION = 0x0112
 _LOSSY_QUALITY = 95  # of a lossy WebP: nothing in the file tells what its source was written with
 _SIXTEEN = 257  # 16-bit steps of one 8-bit step
+_SAMPLINGS = {
+    (1.0, 1.0): 0,
+    (2.0, 1.0): 1,
+    (2.0, 2.0): 2,
+}  # Pillow's numbers, by how color is shrunk
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -35,6 +44,7 @@ class PhotoFile:
     _stored: NDArray[Any]
     _orientation: int
     _settings: dict[str, Any]
+    _frame: JpegFrame | None = None  # of a JPEG whose sampling Pillow does not write
 
     @property
     def media_type(self) -> str:
@@ -57,6 +67,13 @@ class PhotoFile:
         else:
             samples = _with_colors(self._stored, colors)
         image = Image.fromarray(samples)
+        if self._frame is not None:
+            return write_jpeg(
+                image,
+                self._frame,
+                profile=self._settings.get("icc_profile"),
+                exif=self._settings.get("exif"),
+            )
         buffer = io.BytesIO()
         image.save(buffer, self.format, **self._settings)
         return buffer.getvalue()
@@ -72,15 +89,26 @@ def open_photo(data: bytes, orientation: int = 1) -> PhotoFile:
     kind = str(image.format)
     if kind not in MEDIA_TYPES:
         raise ValueError(f"{kind} is not a format that is written")
-    settings = _settings(image, kind, data, orientation)
+    settings = _settings(image, data, orientation)
     image.load()
     notes: list[str] = []
+    frame = read_frame(data) if kind == "JPEG" else None
     if image.mode == "CMYK":
-        notes.append("a CMYK photo is delivered as RGB")
+        notes.append("a CMYK photo is delivered as RGB (sRGB)")
+        image = to_rgb(image)
         settings.pop("icc_profile", None)
-        settings.pop("qtables", None)
-        settings["quality"] = _LOSSY_QUALITY
-        image = image.convert("RGB")
+        # Its tables are for inks, not for brightness and color.
+        settings |= {"quality": _LOSSY_QUALITY, "subsampling": 0}
+        frame = None
+    elif frame is not None and (arranged := _arrangement(frame)) is not None:
+        settings |= arranged
+        frame = None
+    if frame is not None and frame.progressive:
+        notes.append("a progressive JPEG of this color sampling is delivered as a baseline one")
+    if image.mode == "P":
+        notes.append("a photo with a palette is delivered in full color")
+    if image.mode == "1":
+        notes.append("a black and white photo is delivered in gray")
     if kind == "PNG" and _sixteen_bit_color(data):
         notes.append("16-bit color is delivered with 8 bits a channel")
     stored = _samples(image)
@@ -94,10 +122,11 @@ def open_photo(data: bytes, orientation: int = 1) -> PhotoFile:
         _stored=stored,
         _orientation=orientation,
         _settings=settings,
+        _frame=frame,
     )
 
 
-def _settings(image: Image.Image, kind: str, data: bytes, orientation: int) -> dict[str, Any]:
+def _settings(image: Image.Image, data: bytes, orientation: int) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     profile = image.info.get("icc_profile")
     if profile:
@@ -106,19 +135,34 @@ def _settings(image: Image.Image, kind: str, data: bytes, orientation: int) -> d
         exif = Image.Exif()
         exif[_ORIENTATION] = orientation
         settings["exif"] = exif.tobytes()
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        settings["qtables"] = image.quantization
-        settings["progressive"] = bool(image.info.get("progressive"))
-        sampling = JpegImagePlugin.get_sampling(image)
-        if sampling >= 0:
-            settings["subsampling"] = sampling
-    elif kind == "WEBP":
+    if image.format == "WEBP":
         settings |= (
             {"lossless": True, "exact": True}
             if _is_lossless_webp(data)
             else {"quality": _LOSSY_QUALITY}
         )
     return settings
+
+
+def _arrangement(frame: JpegFrame) -> dict[str, Any] | None:
+    """Return how Pillow writes these tables and this sampling; ``None`` where it cannot."""
+    components = frame.components
+    tables = [list(one.table) for one in components if one.table is not None]
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()  # the last of the list is for all components that follow
+    settings: dict[str, Any] = {
+        "qtables": tables,
+        "progressive": frame.progressive,
+        "restart_marker_blocks": frame.restart_interval,
+    }
+    if len(components) == 1:
+        return settings
+    bright, *colors = [(one.horizontal, one.vertical) for one in components]
+    across, down = bright[0] / colors[0][0], bright[1] / colors[0][1]
+    sampling = _SAMPLINGS.get((across, down))
+    if sampling is None or colors[0] != colors[1] or (frame.is_rgb and sampling):
+        return None
+    return settings | {"subsampling": sampling, "keep_rgb": frame.is_rgb}
 
 
 def _is_lossless_webp(data: bytes) -> bool:

@@ -194,4 +194,5 @@ def _image(
         faces=tuple(faces),
         adversarial=adversarial,
         fooled=fooled,
+        notes=photo.notes,
     )

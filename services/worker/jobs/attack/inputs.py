@@ -33,6 +33,7 @@ class Photo:
     whole: bool
     labels: tuple[int, ...] | None
     allowed: Mask | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def boxes(self) -> list[Corners]:
@@ -88,7 +89,8 @@ class Photos:
         labels = None if self._label is None else (self._label,) * len(located.boxes)
         whole = self._spec.faces == "whole"
         allowed = self._allowed(index, pixels)
-        return Photo(self._spec.images[index], pixels, located, whole, labels, allowed)
+        notes = self._context.inputs.notes(index)
+        return Photo(self._spec.images[index], pixels, located, whole, labels, allowed, notes)
 
     def _allowed(self, index: int, pixels: Pixels) -> Mask | None:
         """Read the mask image of a photo; raises ``invalid-input`` for one that does not fit."""

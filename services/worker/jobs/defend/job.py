@@ -136,7 +136,12 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
     faces = cut(spec, photo, located.boxes, size=size, margin=margin)
     if not len(faces):
         return DefendedImage(
-            image=spec.images[index], width=width, height=height, faces=(), report=None
+            image=spec.images[index],
+            width=width,
+            height=height,
+            faces=(),
+            report=None,
+            notes=context.inputs.notes(index),
         )
     classifier = _AtAnySize(loaded.classifier)
     faces = _on_grid(faces).to(loaded.device)
@@ -164,6 +169,7 @@ def _image(context: JobContext, spec: DefendSpec, loaded: LoadedModel, index: in
         height=height,
         faces=_faces(located, before, trail, scores.tolist(), known_threshold(loaded.card.sha256)),
         report=context.artifacts.put(f"report-{index}.png", report, "image/png", image=index),
+        notes=context.inputs.notes(index),
     )
 
 

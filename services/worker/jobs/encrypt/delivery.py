@@ -94,7 +94,7 @@ def deliver(
             "image/png",
             image=made_of,
         ),
-        notes=file.notes,
+        notes=(*context.inputs.notes(index), *file.notes),
     )
 
 
@@ -123,7 +123,11 @@ def untouched(
         photo=context.artifacts.put(name, data, file.media_type, image=index),
         difference=None,
         report=None,
-        notes=(*file.notes, "no face was found: only the metadata were removed"),
+        notes=(
+            *context.inputs.notes(index),
+            *file.notes,
+            "no face was found: only the metadata were removed",
+        ),
     )
 
 

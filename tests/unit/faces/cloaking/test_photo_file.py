@@ -1,15 +1,19 @@
 """Photos that are written as they came."""
 
 import io
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from services.worker.faces.cloaking.jpeg_writer import write_jpeg
 from services.worker.faces.cloaking.photo_file import as_stored, open_photo, upright
 from shared.images import ImageLimits, decode_rgb, sanitize
+from shared.images.jpeg_frame import read_frame
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -135,6 +139,155 @@ def test_sixteen_bit_gray_moves_by_the_same_shares_and_keeps_its_low_bits() -> N
     assert photo.gray
 
 
+SAMPLINGS = {
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:4:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "4:1:1": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+}
+
+
+def sampled(sampling: str, **options: int) -> bytes:
+    """A JPEG that OpenCV wrote, with tables of its own for brightness and color."""
+    settings = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling]]
+    settings += [cv2.IMWRITE_JPEG_LUMA_QUALITY, 93, cv2.IMWRITE_JPEG_CHROMA_QUALITY, 82]
+    for name, value in options.items():
+        settings += [getattr(cv2, f"IMWRITE_JPEG_{name}"), value]
+    written, data = cv2.imencode(".jpg", np.asarray(smooth())[..., ::-1], settings)
+    assert written
+    return data.tobytes()
+
+
+def renumbered(data: bytes, tables: dict[int, int], ids: dict[int, int] | None = None) -> bytes:
+    """A JPEG with other numbers of its quantization tables, and ids of its components."""
+    new = bytearray(data)
+    position = 2
+    while new[position + 1] != 0xDA:
+        marker = new[position + 1]
+        length = int.from_bytes(new[position + 2 : position + 4], "big")
+        if marker == 0xDB:
+            for at in range(position + 4, position + 2 + length, 65):
+                new[at] = tables[new[at]]
+        elif marker in (0xC0, 0xC2):
+            for at in range(position + 10, position + 10 + 3 * new[position + 9], 3):
+                new[at] = (ids or {}).get(new[at], new[at])
+                new[at + 2] = tables[new[at + 2]]
+        position += 2 + length
+    for at in range(position + 5, position + 5 + 2 * new[position + 4], 2):
+        new[at] = (ids or {}).get(new[at], new[at])
+    return bytes(new)
+
+
+def with_wide_tables(data: bytes) -> bytes:
+    """A JPEG whose tables are sent with 16 bits a value."""
+    new, position = bytearray(data[:2]), 2
+    while data[position + 1] != 0xDA:
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        body = data[position + 4 : position + 2 + length]
+        marker = data[position + 1]
+        if marker == 0xDB:
+            wide = b""
+            for at in range(0, len(body), 65):
+                values = b"".join(bytes((0, value)) for value in body[at + 1 : at + 65])
+                wide += bytes((0x10 | body[at],)) + values
+            body = wide
+        new += bytes((0xFF, 0xC1 if marker == 0xC0 else marker))
+        new += (len(body) + 2).to_bytes(2, "big") + body
+        position += 2 + length
+    return bytes(new) + data[position:]
+
+
+ARRANGEMENTS = {
+    **{name: sampled(name) for name in SAMPLINGS},
+    **{f"{name} progressive": sampled(name, PROGRESSIVE=1) for name in SAMPLINGS},
+    **{f"{name} restarts": sampled(name, RST_INTERVAL=2) for name in SAMPLINGS},
+    "tables 2 and 3": renumbered(file_of(smooth(), "JPEG", quality=90), {0: 2, 1: 3}),
+    "tables crossed": renumbered(file_of(smooth(), "JPEG", quality=90), {0: 1, 1: 0}),
+    "other ids": renumbered(
+        file_of(smooth(), "JPEG", quality=90), {0: 3, 1: 0}, {1: 200, 2: 0, 3: 17}
+    ),
+    "wide tables": with_wide_tables(file_of(smooth(), "JPEG", quality=90)),
+    "three tables": file_of(smooth(), "JPEG", qtables=[[3] * 64, [7] * 64, [5] * 64]),
+    "coarse tables": file_of(smooth(), "JPEG", qtables=[[3] * 60 + [400] * 4, [9] * 64]),
+    "one table": file_of(smooth(), "JPEG", qtables=[[4] * 64]),
+    "red, green and blue": file_of(smooth(), "JPEG", quality=90, keep_rgb=True, subsampling=0),
+    "gray": file_of(smooth().convert("L"), "JPEG", quality=90),
+    "gray, table 2": renumbered(file_of(smooth().convert("L"), "JPEG", quality=90), {0: 2}),
+    "gray, progressive": file_of(smooth().convert("L"), "JPEG", progressive=True),
+    "gray, restarts": file_of(smooth().convert("L"), "JPEG", restart_marker_blocks=3),
+}
+
+
+def arrangement(data: bytes) -> list[tuple[int, int, list[int]]]:
+    """Sampling factors and table of each component, as Pillow reads them."""
+    with Image.open(io.BytesIO(data)) as image:
+        tables = image.quantization  # type: ignore[attr-defined]
+        layers = image.layer  # type: ignore[attr-defined]
+    largest = [max(layer[at] for layer in layers) for at in (1, 2)]
+    return [(largest[0] // x, largest[1] // y, tables[number]) for _, x, y, number in layers]
+
+
+@pytest.mark.parametrize("name", ARRANGEMENTS)
+def test_every_jpeg_that_is_read_is_written_with_its_own_tables_and_sampling(name: str) -> None:
+    stored = sanitize(ARRANGEMENTS[name], ImageLimits())
+    photo = open_photo(stored.data, stored.orientation)
+    changed = moved(photo.pixels)
+    if photo.gray:
+        changed = np.repeat(changed[..., :1], 3, 2)
+
+    data = photo.write(changed)
+
+    assert arrangement(data) == arrangement(stored.data)
+    again = sanitize(data, ImageLimits())
+    assert again.notes == ()
+    shown = decode_rgb(again.data).astype(int)
+    assert np.abs(shown - changed.astype(int)).mean() < 2.5
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.mode == "L") == name.startswith("gray")
+        is_progressive = bool(image.info.get("progressive"))
+    assert is_progressive == (
+        "progressive" in name and not any("baseline" in n for n in photo.notes)
+    )
+    if "restarts" in name and name[:5] not in ("4:4:0", "4:1:1"):
+        assert b"\xff\xdd" in data
+
+
+@pytest.mark.parametrize("sampling", ["4:4:0", "4:1:1"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 8), (33, 17), (96, 80), (640, 481)])
+def test_sampling_that_pillow_does_not_write_is_as_near_as_opencvs(
+    sampling: str, size: tuple[int, int]
+) -> None:
+    picture = np.asarray(smooth().resize(size))
+    settings = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling], cv2.IMWRITE_JPEG_QUALITY, 95]
+    data = cv2.imencode(".jpg", picture[..., ::-1], settings)[1].tobytes()
+    theirs = np.abs(decode_rgb(data).astype(int) - picture).mean()
+
+    ours = write_jpeg(Image.fromarray(picture), read_frame(data), profile=PROFILE)
+
+    assert np.abs(decode_rgb(ours).astype(int) - picture).mean() <= theirs + 1
+    assert read_frame(ours).components == read_frame(data).components
+    with Image.open(io.BytesIO(ours)) as image:
+        assert image.info["icc_profile"] == PROFILE
+        assert image.size == size
+
+
+def test_orientation_and_profile_stay_where_pillow_does_not_write_the_sampling() -> None:
+    with Image.open(io.BytesIO(sampled("4:1:1"))) as image:
+        frame = read_frame(sampled("4:1:1"))
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = write_jpeg(image.convert("RGB"), frame, profile=PROFILE, exif=exif.tobytes())
+    stored = sanitize(data, ImageLimits())
+    photo = open_photo(stored.data, stored.orientation)
+
+    again = sanitize(photo.write(photo.pixels), ImageLimits())
+
+    assert (again.orientation, again.width, again.height) == (6, 80, 96)
+    with Image.open(io.BytesIO(again.data)) as image:
+        assert image.info["icc_profile"] == PROFILE
+
+
 def test_cmyk_is_delivered_as_rgb_and_says_so() -> None:
     photo = open_photo(file_of(smooth().convert("CMYK"), "JPEG", quality=95))
 
@@ -142,6 +295,23 @@ def test_cmyk_is_delivered_as_rgb_and_says_so() -> None:
 
     assert delivered.mode == "RGB"
     assert any("CMYK" in note for note in photo.notes)
+
+
+def test_a_palette_and_black_and_white_are_said() -> None:
+    for image in (smooth().quantize(64), smooth().convert("1")):
+        assert len(open_photo(file_of(image, "PNG")).notes) == 1
+
+
+@pytest.mark.shared_data
+def test_the_cases_are_delivered_with_their_tables_and_colors(shared_data: Path) -> None:
+    cases = shared_data.parent / "cases"
+    stored = sanitize((cases / "dqt_ids23.jpg").read_bytes(), ImageLimits())
+    photo = open_photo(stored.data)
+    assert arrangement(photo.write(photo.pixels)) == arrangement(stored.data)
+    ink = sanitize((cases / "cmyk_icc.jpg").read_bytes(), ImageLimits())
+    photo = open_photo(ink.data)
+    delivered = decode_rgb(photo.write(photo.pixels)).astype(int)
+    assert np.abs(delivered - decode_rgb(ink.data)).mean() < 3
 
 
 def test_another_shape_or_format_is_refused() -> None:
