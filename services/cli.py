@@ -5,7 +5,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -18,6 +18,9 @@ from shared.settings import Settings, load_settings
 
 HealthFile = Annotated[
     Path | None, typer.Option(help="a file to touch every few seconds while all is well")
+]
+Watched = Annotated[
+    bool, typer.Option(help="run in a process of its own, started again when it dies or hangs")
 ]
 
 app = typer.Typer(
@@ -88,21 +91,39 @@ def api(
     raise typer.Exit(http.run(_settings(host=host, port=port)))
 
 
+def _watched(settings: Settings, arguments: list[str], health_file: Path | None) -> NoReturn:
+    from services import supervisor  # noqa: PLC0415
+
+    if health_file is None:
+        typer.echo("--watched needs a --health-file to watch", err=True)
+        raise typer.Exit(2)
+    raise typer.Exit(supervisor.run_watched(settings, arguments, health_file=health_file))
+
+
 @app.command()
 def worker(
     queues: Annotated[str | None, typer.Option(help="interactive,batch or one of them")] = None,
     health_file: HealthFile = None,
+    watched: Watched = False,
+    supervised: Annotated[
+        bool, typer.Option(help="ask for a successor when due, and end when it is there")
+    ] = False,
 ) -> None:
     """Run jobs."""
     settings = _settings(queues=queues)
+    if watched:
+        names = ",".join(settings.queues)
+        _watched(settings, ["worker", "--queues", names, "--supervised"], health_file)
     from services.worker import app as process  # noqa: PLC0415 - imports torch
 
-    raise typer.Exit(process.run(settings, health_file=health_file))
+    raise typer.Exit(process.run(settings, health_file=health_file, supervised=supervised))
 
 
 @app.command()
-def keeper(health_file: HealthFile = None) -> None:
+def keeper(health_file: HealthFile = None, watched: Watched = False) -> None:
     """Do the periodic duties: ring again, reap, expire, delete."""
+    if watched:
+        _watched(_settings(), ["keeper"], health_file)
     from services.keeper import keeper as process  # noqa: PLC0415
 
     raise typer.Exit(process.run(_settings(), health_file=health_file))

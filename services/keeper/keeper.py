@@ -140,7 +140,8 @@ def repeat(
     pause = every_seconds
     while not stop.is_set():
         well = do()
-        if well and health_file is not None:
+        # Once it was ready, a touch says that the rounds go on, not that all servers answer.
+        if health_file is not None and (well or health_file.exists()):
             health_file.touch()
         pause = every_seconds if well else min(2 * pause, max(LONGEST_PAUSE_SECONDS, every_seconds))
         stop.wait(pause)
@@ -149,7 +150,7 @@ def repeat(
 def run(settings: Settings, *, health_file: Path | None = None) -> int:
     """Run a keeper in this process until it is told to stop.
 
-    ``health_file`` is touched after every round in which reaping and ringing went well.
+    ``health_file`` is touched after every round, from the first on that went well.
     """
     stop = threading.Event()
 

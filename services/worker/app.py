@@ -15,6 +15,7 @@ from celery import Celery
 from celery.signals import worker_ready
 from celery.worker import state as celery_state
 
+from services.child import RELIEF
 from services.worker.runtime.cache import ModelCache
 from services.worker.runtime.consumer import LOOK, create_celery_app
 from services.worker.runtime.context import Services
@@ -50,6 +51,7 @@ class Worker:
         device: "torch.device",
         find_module: Callable[[str], ModuleType] = find_job_module,
         health_file: Path | None = None,
+        supervised: bool = False,
     ) -> None:
         self.settings = settings
         owner = worker_name()
@@ -65,8 +67,14 @@ class Worker:
         )
         self.heartbeat = Heartbeat(repository, settings, owner=owner, health_file=health_file)
         self.engine = Engine(
-            self.services, self.heartbeat, self._doorbell, owner=owner, find_module=find_module
+            self.services,
+            self.heartbeat,
+            self._doorbell,
+            owner=owner,
+            find_module=find_module,
+            supervised=supervised,
         )
+        self._draining = False
         self.celery = self._celery_app(owner)
         self._owner = owner
 
@@ -108,6 +116,7 @@ class Worker:
         _watch_signals(self.drain)
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.signal(RELIEF, self._on_relief)
         logger.info(
             "worker ready on %s, queues %s", self.services.device, ",".join(self.settings.queues)
         )
@@ -118,12 +127,18 @@ class Worker:
 
     def drain(self) -> None:
         """Finish what runs within the drain time, or hand it back; the second call: at once."""
-        seconds = 0.0 if self.engine.stopping else self.settings.drain_seconds
-        self.engine.stopping = True
+        seconds = 0.0 if self._draining else self.settings.drain_seconds
+        self._draining = self.engine.stopping = True
         self.heartbeat.hand_back_within(seconds)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
+        celery_state.should_stop = 0
+
+    def _on_relief(self, number: int, frame: FrameType | None) -> None:
+        """End with the job at hand, however long it takes: the successor is at work."""
+        del number, frame
+        self.engine.stopping = True
         celery_state.should_stop = 0
 
 
@@ -145,7 +160,7 @@ def _watch_signals(stop: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
-def run(settings: Settings, *, health_file: Path | None = None) -> int:
+def run(settings: Settings, *, health_file: Path | None = None, supervised: bool = False) -> int:
     """Run a worker in this process until it is told to stop.
 
     ``health_file`` is touched while the worker is warm and its heartbeat runs.
@@ -159,6 +174,6 @@ def run(settings: Settings, *, health_file: Path | None = None) -> int:
     except ValueError as error:
         logger.error("%s", error)  # noqa: TRY400 - a sentence for its reader, no trace
         return 2
-    worker = Worker(settings, device=device, health_file=health_file)
+    worker = Worker(settings, device=device, health_file=health_file, supervised=supervised)
     warm(worker.services.models, settings, device)
     return worker.run()

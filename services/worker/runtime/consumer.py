@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Any, NoReturn
 
 from celery import Celery
+from celery.worker import state as celery_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from shared.doorbell import Doorbell, Ring
@@ -77,6 +78,9 @@ class Transport(virtual.Transport):
     ) -> None:
         """Wait for a ring and deliver it; raises ``socket.timeout`` when there is none."""
         del connection
+        if celery_state.should_stop is not None and celery_state.should_stop is not False:
+            # Celery asks for one more message after it was told to stop: leave it to the others.
+            raise socket.timeout  # noqa: UP041
         seconds = WAIT_SECONDS if timeout is None else min(timeout, WAIT_SECONDS)
         ring = self.doorbell.wait(list(self._callbacks), seconds=seconds)
         if ring is None:

@@ -23,6 +23,7 @@ from shared.specs import JobSpec, parse_spec
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SECONDS = 3.0
+RELIEF_SECONDS = 600.0  # that a successor may take to start
 
 Item = tuple[JobContext, JobSpec]
 Ready = Sequence[tuple[Claim, Item]]
@@ -50,6 +51,7 @@ class Engine:
         *,
         owner: str,
         find_module: Callable[[str], ModuleType] = find_job_module,
+        supervised: bool = False,
     ) -> None:
         self._services = services
         self._claims = services.repository.claims
@@ -58,13 +60,18 @@ class Engine:
         self._doorbell = doorbell
         self._owner = owner
         self._find_module = find_module
+        self._supervised = supervised
         self.jobs_done = 0
         self.stopping = False
+        self._end_at = float("inf")
 
     @property
     def is_done(self) -> bool:
-        """Whether this worker takes no further job: told to stop, or due for recycling."""
-        return self.stopping or self.jobs_done >= self._settings.recycle_after_jobs
+        """Whether this worker takes no further job: told to stop, or due for recycling.
+
+        A supervised one goes on until its successor is there, but not for ever.
+        """
+        return self.stopping or time.monotonic() >= self._end_at
 
     def look(self, job_id: str = "") -> None:
         """Answer the doorbell: run this job or the oldest, then whatever else is queued.
@@ -126,8 +133,15 @@ class Engine:
             for claim in claims:
                 self._heartbeat.release(claim)
             self.jobs_done += len(claims)
+            self._recycle_when_due()
         first, seconds = claims[0].job, time.monotonic() - began
         logger.info("%s: %d job(s), first %s, %.3f s", first.kind, len(claims), first.id, seconds)
+
+    def _recycle_when_due(self) -> None:
+        if self.jobs_done < self._settings.recycle_after_jobs or self._end_at < float("inf"):
+            return
+        self._end_at = time.monotonic() + (RELIEF_SECONDS if self._supervised else 0.0)
+        self._heartbeat.retire()
 
     def _run_claimed(self, claims: Sequence[Claim]) -> None:
         ready: list[tuple[Claim, Item]] = []

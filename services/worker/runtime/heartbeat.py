@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.child import RETIRING
 from services.worker.runtime.claim import Claim
 from shared.db import Repository, first_line
 from shared.problems import Problem
@@ -53,6 +54,7 @@ class Heartbeat:
         self._claims: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._retiring = False
         self._renew_at = 0.0
         self._hand_back_at = float("inf")
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -80,6 +82,10 @@ class Heartbeat:
         """Let running jobs finish for ``seconds``, then return them to the queue."""
         self._hand_back_at = min(self._hand_back_at, time.monotonic() + seconds)
 
+    def retire(self) -> None:
+        """Say in the health file, from now on, that this worker is due for recycling."""
+        self._retiring = True
+
     def _beat(self) -> None:
         pause = min(self._settings.heartbeat_seconds, 1.0)
         while True:
@@ -92,7 +98,10 @@ class Heartbeat:
 
     def _beat_once(self) -> None:
         if self._health_file is not None:
-            self._health_file.touch()
+            if self._retiring:
+                self._health_file.write_text(RETIRING)
+            else:
+                self._health_file.touch()
         with self._lock:
             claims = list(self._claims.values())
         if not claims:

@@ -80,7 +80,11 @@ class Bench:
         )
 
     def engine(
-        self, run: Callable[..., Any], run_batch: Callable[..., Any] | None = None
+        self,
+        run: Callable[..., Any],
+        run_batch: Callable[..., Any] | None = None,
+        *,
+        supervised: bool = False,
     ) -> Engine:
         """Build an engine whose only job module is this."""
         module = SimpleNamespace(run=run)
@@ -92,6 +96,7 @@ class Bench:
             cast(Any, self.bell),
             owner="me",
             find_module=lambda kind: cast(Any, module),
+            supervised=supervised,
         )
 
     def create(self, image: bytes = b"", *, photos: int = 1, **spec: Any) -> str:

@@ -1,10 +1,12 @@
 """How jobs are claimed, run and ended."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DataError, OperationalError
 
+from services.child import RETIRING
 from services.worker.runtime import attempt as attempt_module
 from services.worker.runtime.context import JobContext
 from services.worker.stopping import Stopped
@@ -46,6 +48,23 @@ def test_a_worker_is_recycled_after_so_many_jobs(bench: Bench) -> None:
 
     assert engine.is_done
     assert [bench.job(job_id).state for job_id in jobs].count("queued") == 1
+
+
+def test_a_supervised_worker_goes_on_until_it_is_relieved(bench: Bench, tmp_path: Path) -> None:
+    jobs = [bench.create() for _ in range(3)]
+    settings = bench.settings.model_copy(update={"recycle_after_jobs": 2, "batch_jobs": 1})
+    own = Bench(settings, bench.repository, bench.objects)
+    engine = own.engine(lambda *_: a_result(), supervised=True)
+
+    engine.look()
+
+    assert not engine.is_done
+    assert {bench.job(job_id).state for job_id in jobs} == {"succeeded"}
+    own.heartbeat._health_file = tmp_path / "health"
+    own.heartbeat._beat_once()
+    assert (tmp_path / "health").read_text() == RETIRING, "it asks for a successor"
+    engine.stopping = True
+    assert engine.is_done
 
 
 def test_compatible_jobs_run_as_one_batch(bench: Bench) -> None:

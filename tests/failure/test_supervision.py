@@ -1,0 +1,72 @@
+"""The real worker under the real supervision: frozen, and recycled without a gap."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from services.child import Child
+from tests.failure.stack import PACE, WORKER, Stack
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+@contextmanager
+def supervised(stack: Stack, *, hung_seconds: float = 60, **variables: str) -> Iterator[Child]:
+    """Keep one worker running as ``bauta serve`` does."""
+    environment = {**PACE, **stack.environment, **variables}
+    command = [sys.executable, *WORKER, "--supervised"]
+    child = Child(
+        "worker", command, environment, stack.folder / "health", hung_seconds=hung_seconds
+    )
+    stop = Event()
+
+    def watch() -> None:
+        child.start()
+        while not stop.wait(0.05):
+            child.watch()
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        stack.wait(lambda: child.is_ready, what="the worker")
+        yield child
+    finally:
+        stop.set()
+        thread.join()
+        for process in child.processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_frozen_worker_is_replaced_and_its_job_runs_again(stack: Stack) -> None:
+    stack.keeper()
+    with supervised(stack, hung_seconds=6) as child:
+        job_id = stack.create(seconds=2)
+        stack.wait_until_begun(job_id)
+        frozen = child.processes[0]
+        frozen.send_signal(signal.SIGSTOP)
+
+        job = stack.wait_for(job_id, "succeeded", seconds=90)
+
+        assert (job.losses, child.hung) == (1, 1)
+        assert frozen.wait(30) == -signal.SIGKILL
+
+
+def test_recycling_leaves_no_gap(embedded: Stack) -> None:
+    with supervised(embedded, BAUTA_RECYCLE_AFTER_JOBS="15", BAUTA_BATCH_JOBS="1") as child:
+        by = []
+        for _ in range(1000):
+            job = embedded.wait_for(embedded.create(seconds=0.02), "succeeded")
+            assert child.is_ready, "for a moment there was no worker"
+            by.append((job.result or {})["process"])
+            if len(set(by)) == 3:
+                break
+
+    assert len(set(by)) == 3, "it was relieved twice"
+    assert child.hung == 0
+    first = by.count(by[0])
+    assert first >= 15, "it worked until it was due"
