@@ -3,14 +3,18 @@
 import hashlib
 import time
 
-from services.worker.jobs.kit.provenance import device_name, model_used, versions
-from services.worker.models.intake import ModelRejectedError, check_weights
+from services.worker.jobs.kit.isolated import import_isolated
+from services.worker.jobs.kit.provenance import versions
 from services.worker.runtime.context import JobContext
+from services.worker.runtime.isolated import ProcessLimits
 from shared.model_card import ModelCard
-from shared.problems import Problem
-from shared.results import Timing
+from shared.results import ModelUsed, Timing
 from shared.results.import_model import ImportModelResult
 from shared.specs.import_model import ImportModelSpec
+
+FUNCTION = "services.worker.models.upload:check_upload"
+# A model is held as a file, as its tensors, as 32-bit ones of twice the size, and as a network.
+_COPIES = 6
 
 
 def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
@@ -18,8 +22,35 @@ def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
     began = time.monotonic()
     with context.inputs.upload() as file:
         data = file.read()
-    context.progress(1, 3, "checking the tensors")
-    card = ModelCard(
+        card = _card(spec, data)
+        checked = import_isolated(
+            context,
+            FUNCTION,
+            {"card": card.model_dump(mode="json")},
+            files=(file,),
+            limits=ProcessLimits(
+                memory_bytes=context.settings.import_memory_bytes + _COPIES * len(data),
+                file_bytes=2**20,
+            ),
+            refusal="ModelRejectedError",
+            problem="invalid-model",
+        )
+    context.progress(2, 3, "registering")
+    context.registry.save_model(card, data)
+    return ImportModelResult(
+        parameters=spec.model_dump(mode="json"),
+        models=(ModelUsed(id=card.id, architecture=card.architecture, sha256=card.sha256),),
+        device="cpu",
+        versions=versions(),
+        timing=Timing(total=round(time.monotonic() - began, 4)),
+        model=card.id,
+        tensors=checked["tensors"],
+        parameters_total=checked["parameters"],
+    )
+
+
+def _card(spec: ImportModelSpec, data: bytes) -> ModelCard:
+    return ModelCard(
         id=spec.id,
         task=spec.task,
         architecture=spec.architecture,
@@ -35,21 +66,4 @@ def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
         metrics=spec.metrics,
         threat_model=spec.threat_model,
         default=False,
-    )
-    try:
-        loaded = check_weights(card, data, device=context.device)
-    except ModelRejectedError as error:
-        raise Problem("invalid-model", f"The model is refused: {error}.") from error
-    context.progress(2, 3, "registering")
-    context.registry.save_model(card, data)
-    weights = loaded.classifier.state_dict()
-    return ImportModelResult(
-        parameters=spec.model_dump(mode="json"),
-        models=(model_used(loaded),),
-        device=device_name(context.device),
-        versions=versions(),
-        timing=Timing(total=round(time.monotonic() - began, 4)),
-        model=card.id,
-        tensors=len(weights),
-        parameters_total=sum(tensor.numel() for tensor in weights.values()),
     )

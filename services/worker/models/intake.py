@@ -1,20 +1,32 @@
 """Checks weights from strangers before they are taken in."""
 
+import io
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from services.worker.models.architectures import build
+from services.worker.models.header import (
+    ModelRejectedError,
+    TensorHeader,
+    compare,
+    read_header,
+    shown,
+)
 from services.worker.models.registry import LoadedModel, ModelUnavailableError, assemble
 from shared.model_card import ModelCard
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
-_SHOWN = 5
+_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+_OTHER_DTYPES = {"F64": "float64"}
 
-
-class ModelRejectedError(ValueError):
-    """The weights are not those of a model that can be served; says why."""
+__all__ = ["ModelRejectedError", "check_weights"]
 
 
 def check_weights(
@@ -22,18 +34,21 @@ def check_weights(
 ) -> LoadedModel:
     """Return the model that ``data``, a safetensors file, holds; raises ``ModelRejectedError``.
 
-    Names, shapes and types of the tensors must be the architecture's; all values finite, and so
-    the answers to a gray picture. Nothing is unpickled.
+    Names, shapes and types of the tensors must be the architecture's, which is known before any
+    memory is taken for it; all values finite, and so the answers to a gray picture. Nothing is
+    unpickled.
     """
+    header = read_header(io.BytesIO(data))
+    wanted = _expected(card)
+    compare(header, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    _check_types(header, wanted)
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise ModelRejectedError(f"it is not a safetensors file ({error})") from error
-    try:
-        blank = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
-    except ValueError as error:
-        raise ModelRejectedError(str(error)) from error
-    _compare(tensors, blank.state_dict())
+        raise ModelRejectedError(f"it is not a safetensors file ({str(error)[:200]})") from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelRejectedError(f"{shown(name)} holds values that are not finite")
     floats = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     try:
         loaded = assemble(card, floats, device=device)
@@ -46,23 +61,19 @@ def check_weights(
     return loaded
 
 
-def _compare(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing or foreign:
-        parts = [f"{_list(missing)} missing"] * bool(missing)
-        parts += [f"{_list(foreign)} too many"] * bool(foreign)
-        raise ModelRejectedError(f"the tensors are not the architecture's: {'; '.join(parts)}")
-    for name, tensor in given.items():
-        shape = tuple(wanted[name].shape)
-        if tuple(tensor.shape) != shape:
-            raise ModelRejectedError(f"{name} has shape {tuple(tensor.shape)}, not {shape}")
-        same_kind = tensor.is_floating_point() == wanted[name].is_floating_point()
-        if tensor.dtype not in _DTYPES or not same_kind:
-            raise ModelRejectedError(f"{name} has the type {tensor.dtype}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelRejectedError(f"{name} holds values that are not finite")
+def _expected(card: ModelCard) -> dict[str, Tensor]:
+    """Return the architecture's tensors, without their memory."""
+    try:
+        with torch.device("meta"):
+            blank = build(card.architecture, classes=card.classes, input_size=card.input_size[0])
+    except ValueError as error:
+        raise ModelRejectedError(str(error)) from error
+    return blank.state_dict()
 
 
-def _list(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+def _check_types(header: dict[str, TensorHeader], wanted: dict[str, Tensor]) -> None:
+    for name, tensor in header.items():
+        dtype = _DTYPES.get(tensor.dtype)
+        if dtype is None or dtype.is_floating_point != wanted[name].is_floating_point():
+            told = _OTHER_DTYPES.get(tensor.dtype) or str(dtype or tensor.dtype)
+            raise ModelRejectedError(f"{shown(name)} has the type {told}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.worker.jobs import import_dataset
-from services.worker.runtime.claim import Cancelled
+from services.worker.stopping import Stopped
 from shared.problems import Problem
 from shared.specs.import_dataset import ImportDatasetSpec
 from tests import isolated_functions
@@ -151,10 +151,10 @@ def test_a_canceled_import_that_hangs_is_killed(
 
     def progress(done: int, total: int, message: str = "", **data: Any) -> None:
         seen.append(int(message))
-        context.stop = Cancelled()
+        context.stop = Stopped()
 
     context.progress = progress
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped):
         import_dataset.run(context, SPEC)
     assert not isolated_functions.is_alive(seen[0])
     assert context.packs == {}

@@ -29,6 +29,7 @@ def import_isolated(
     Raises the problem ``problem`` where the function raises its exception ``refusal``, needs more
     than its limits, or crashes.
     """
+    what = "model" if problem == "invalid-model" else "upload"
     try:
         return run_isolated(
             function,
@@ -40,15 +41,15 @@ def import_isolated(
             check=context.check,
         )
     except Refused as error:
-        raise Problem(problem, f"The upload is refused: {error.detail}.") from error
+        raise Problem(problem, f"The {what} is refused: {error.detail}.") from error
     except OverLimit as error:
         told = f"taking it in needs more than {_told(str(error), limits)}"
-        raise Problem(problem, f"The upload is refused: {told}.") from error
+        raise Problem(problem, f"The {what} is refused: {told}.") from error
     except ProcessDied as error:
         if not error.crashed:  # a fault of ours: an incident
             raise
         told = "what decodes it crashed on it"
-        raise Problem(problem, f"The upload is refused: {told}.") from error
+        raise Problem(problem, f"The {what} is refused: {told}.") from error
 
 
 def _told(what: str, limits: ProcessLimits) -> str:
