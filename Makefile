@@ -27,8 +27,8 @@ test: $(READY) ## run all tests (starts private Redis, Postgres and S3 servers)
 ifeq ($(strip $(ARGS)),)
 	@# One process a core, of one thread each; then the tests that need the cores for themselves.
 	@failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not integration' -n logical --maxprocesses 4 || failed=1; \
-	$(BIN)/python -m pytest -m integration || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not integration' -n logical --maxprocesses 4 --durations=15 || failed=1; \
+	$(BIN)/python -m pytest -m integration --durations=15 || failed=1; \
 	exit $$failed
 else
 	@$(BIN)/python -m pytest $(ARGS)
