@@ -41,32 +41,29 @@ def near_duplicate_groups(
     count = len(hashes)
     bits = np.array([value for value, _ in hashes], dtype=np.uint64)
     colors = np.array([thumbnail for _, thumbnail in hashes], dtype=np.int16)
-    parent = list(range(count))
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
+    groups = np.arange(count)
     for start in range(0, count, _ROWS):
         block = bits[start : start + _ROWS]
-        distance = np.bitwise_count(block[:, None] ^ bits[None, start:])
-        for row, column in zip(*np.nonzero(distance <= MOST_BITS), strict=True):
-            first, second = int(start + row), int(start + column)
-            if first < second and _alike(colors[first], colors[second]):
-                one, other = sorted((root(first), root(second)))
-                parent[other] = one
+        near = np.bitwise_count(block[:, None] ^ bits[None, start:]) <= MOST_BITS
+        for row in np.flatnonzero(near.sum(axis=1) > 1):
+            first = int(start + row)
+            others = start + np.flatnonzero(near[row])
+            # Most of a large group are in it after its first row.
+            others = others[(others > first) & (groups[others] != groups[first])]
+            for joined in set(groups[others[_alike(colors[first], colors[others])]].tolist()):
+                low, high = sorted((int(groups[first]), joined))
+                groups[groups == high] = low
         if progress is not None:
             progress(min(count, start + _ROWS), count)
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(number), len(numbers)) for number in range(count)]
+    return [numbers.setdefault(group, len(numbers)) for group in groups.tolist()]
 
 
-def _alike(first: NDArray[np.int16], second: NDArray[np.int16]) -> bool:
+def _alike(first: NDArray[np.int16], others: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Compare a thumbnail ``(64, 3)`` with others ``(N, 64, 3)``."""
     # Flat pictures all have the same bits: their colors decide.
-    difference = first - second
-    shift = difference.mean()
-    return bool(
-        np.abs(difference - shift).mean() <= MOST_DIFFERENCE and abs(shift) <= 2 * MOST_DIFFERENCE
-    )
+    difference = (first - others).astype(np.float32)
+    shift = difference.mean(axis=(1, 2))
+    rest = np.abs(difference - shift[:, None, None]).mean(axis=(1, 2))
+    found: NDArray[np.bool_] = (rest <= MOST_DIFFERENCE) & (np.abs(shift) <= 2 * MOST_DIFFERENCE)
+    return found

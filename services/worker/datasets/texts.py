@@ -15,6 +15,8 @@ from services.worker.datasets.archives.encodings import best_encoding
 MOST_XML_BYTES = 32 * 2**20
 MOST_YAML_BYTES = 2**20
 _DEPTH = 100
+# Bytes of a text that tell its encoding.
+_SAMPLE = 1 << 16
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -40,7 +42,10 @@ def read_text(data: bytes) -> str:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data.decode(encoding, "replace")
-    return data.decode(best_encoding([data]), "replace")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode(best_encoding(data[:_SAMPLE].splitlines()), "replace")
 
 
 def lines_of(data: bytes) -> Iterator[str]:
@@ -91,7 +96,7 @@ def _decoded_xml(data: bytes) -> str:
     except UnicodeDecodeError:
         if encoding != "utf-8":
             raise
-        return data.decode(best_encoding([data]))
+        return data.decode(best_encoding(data[:_SAMPLE].splitlines()))
 
 
 def read_json(data: bytes) -> Any:

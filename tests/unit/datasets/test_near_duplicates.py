@@ -44,3 +44,35 @@ def test_groups_are_closed_and_numbered_by_their_first_picture() -> None:
     hashes = [(other, thumbnail), (first, thumbnail), (0b1111111111, thumbnail), (near, thumbnail)]
 
     assert near_duplicate_groups(hashes) == [0, 1, 1, 1]
+
+
+def test_groups_are_those_of_comparing_every_pair() -> None:
+    """The reference compares pair by pair, and joins until nothing changes."""
+    random = np.random.default_rng(3)
+    colors = random.integers(0, 40, (60, 64, 3)).astype(np.int16)
+    bits = random.integers(0, 2**9, 60)
+    hashes = [(int(value), thumbnail) for value, thumbnail in zip(bits, colors, strict=True)]
+
+    def alike(one: int, other: int) -> bool:
+        difference = colors[one] - colors[other]
+        shift = difference.mean()
+        close = np.abs(difference - shift).mean() <= 10 and abs(shift) <= 20
+        return bool(close and int(bits[one] ^ bits[other]).bit_count() <= 6)
+
+    expected = list(range(60))
+    changed = True
+    while changed:
+        changed = False
+        for one in range(60):
+            for other in range(60):
+                if alike(one, other) and expected[other] > expected[one]:
+                    expected[other], changed = expected[one], True
+    numbers: dict[int, int] = {}
+    assert near_duplicate_groups(hashes) == [
+        numbers.setdefault(group, len(numbers)) for group in expected
+    ]
+
+
+def test_many_equal_pictures_take_one_look_each() -> None:
+    thumbnail = np.zeros((64, 3), np.int16)
+    assert near_duplicate_groups([(0, thumbnail)] * 3000) == [0] * 3000

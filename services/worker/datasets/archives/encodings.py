@@ -1,11 +1,14 @@
 """In which encoding a program wrote names that it did not declare."""
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 # Tried in this order; the last one decodes everything.
 CANDIDATES = ("utf-8", "cp932", "gbk", "cp437")
 # How well a character reads that such a file name rarely holds.
 _RARE = -0.3
+# Names that tell the encoding of all.
+_SAMPLE = 5000
 _PRIVATE = range(0xE000, 0xF900)
 
 
@@ -16,7 +19,7 @@ def best_encoding(names: Iterable[bytes]) -> str:
     valid UTF-8. Between the others, characters that are common in names count for an encoding and
     rare ones against it.
     """
-    foreign = {name for name in names if not name.isascii()}
+    foreign = set(islice((name for name in names if not name.isascii()), _SAMPLE))
     if not foreign:
         return "utf-8"
     decoded = {

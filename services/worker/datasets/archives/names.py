@@ -64,12 +64,13 @@ class Names:
             return None
         if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
             raise ArchiveRejectedError(f"a member has the name {shown(name)}")
-        path = "/".join(parts)
+        # macOS takes accents apart: "é" of two programs is one class, and one name of a photo.
+        path = unicodedata.normalize("NFC", "/".join(parts))
         if is_folder or not path:
             return None
         if path.lower().endswith(_NESTED):
             raise ArchiveRejectedError(f"{shown(name)} is an archive inside the archive")
-        key = unicodedata.normalize("NFC", path).casefold()
+        key = path.casefold()
         if key in self._seen:
             raise ArchiveRejectedError(f"the path {shown(name)} occurs twice")
         self._seen.add(key)

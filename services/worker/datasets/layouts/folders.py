@@ -32,6 +32,6 @@ def read(files: Files, report: Report, layout: Layout, *, guessed: bool) -> Read
             reading.own.add(path)
             continue
         reading.examples.append(
-            Example(path, split, label=names[0][:100], source="".join(names[1:2])[:100])
+            Example(path, split, label=names[0].strip()[:100], source="".join(names[1:2])[:100])
         )
     return reading

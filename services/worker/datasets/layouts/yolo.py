@@ -34,6 +34,7 @@ _LISTS_OF_NAMES = (
 _OTHER_FILES = ("obj.data", "notes.json", "readme.dataset.txt", "readme.roboflow.txt")
 _LINES_LOOKED_AT = 20
 _MOST_CLASSES = 20_000
+_MOST_FOLDERS = 50
 # Below this a text is looked at; a photo's boxes never take as much.
 MOST_LABEL_BYTES = 4 * 2**20
 
@@ -230,7 +231,7 @@ def _splits(
     for key in ("train", "val", "valid", "test"):
         split = split_named(key)
         values = stated.get(key)
-        for value in values if isinstance(values, list) else [values]:
+        for value in values[:_MOST_FOLDERS] if isinstance(values, list) else [values]:
             if not isinstance(value, str) or split is None:
                 continue
             wanted = parts_of(value)

@@ -125,3 +125,9 @@ def test_a_root_folder_with_litter_beside_is_no_class() -> None:
         "photos/readme.txt": "it is no picture",
         "photos/loose.png": "it lies in no class folder",
     }
+
+
+def test_accents_that_macos_takes_apart_are_one_class() -> None:
+    apart, together = "masque\u0301", "masqu\u00e9"
+    intake = taken({f"{apart}/1.png": picture(1), f"{together}/2.png": picture(2)})
+    assert intake.classes == (together,)
