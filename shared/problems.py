@@ -63,6 +63,9 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "not-protected": (422, "The photo was not protected as far as the job requires"),
 }
 
+# Problems are listed by the hundred.
+MOST_DETAIL = 2000
+
 
 class Problem(Exception):
     """A problem that reaches the client, as an HTTP answer or as the end of a job.
@@ -72,9 +75,11 @@ class Problem(Exception):
     """
 
     def __init__(self, slug: str, detail: str, **extensions: Any) -> None:
+        if len(detail) > MOST_DETAIL:  # it may quote what somebody sent
+            detail = f"{detail[:MOST_DETAIL]}… ({len(detail)} characters)"
         super().__init__(detail)
         self.slug = slug
-        self.detail = detail
+        self.detail = detail.encode("utf-8", "replace").decode()  # no half characters: it is JSON
         self.extensions = extensions
         self.status, self.title = CATALOG[slug]
         self.headers: dict[str, str] = {}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from services.worker.datasets.report import Change, Reason
+from services.worker.datasets.report import Change, Reason, storable
 from shared.dataset_card import LabeledBox
 
 # A photo as its pixels are stored, or turned upright as its EXIF orientation asks.
@@ -122,7 +122,9 @@ def fit(annotation: Annotation, photo: Photo, frame: Frame) -> Fitted:
             changes.append(Change.CLIPPED)
         (a, b), (c, d) = place(x0, y0), place(x1, y1)
         boxes.append(
-            LabeledBox(label=raw.label, x0=min(a, c), y0=min(b, d), x1=max(a, c), y1=max(b, d))
+            LabeledBox(
+                label=storable(raw.label), x0=min(a, c), y0=min(b, d), x1=max(a, c), y1=max(b, d)
+            )
         )
     return Fitted(tuple(boxes), tuple(left_out), tuple(changes))
 

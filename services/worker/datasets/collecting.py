@@ -79,6 +79,7 @@ def collect(
             continue
         seen.add(stored.sha256)
         clean.add(example.path, stored.data)
+        report.pictures.update(note[:200] for note in stored.notes)
         if clean.size > most_bytes:
             raise ArchiveRejectedError(f"its pictures take more than {most_bytes} bytes as stored")
         pictures.append(

@@ -109,5 +109,5 @@ def _described(taken: Intake) -> Packed:
         boxes_scaled=report.changes[Change.SCALED],
         boxes_clipped=report.changes[Change.CLIPPED],
         reasons=[LeftOutFor(**asdict(tally)) for tally in report.tallies()],  # type: ignore[typeddict-item]
-        notes=report.notes,
+        notes=report.told(),
     )

@@ -1,11 +1,14 @@
 """What became of an archive's files and boxes: how many were left out, and why."""
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 MOST_EXAMPLES = 3
+MOST_NOTES = 10
 
 
 class Reason(StrEnum):
@@ -55,6 +58,15 @@ SENTENCES = {
 }
 
 
+# Half characters, which no JSON holds, and controls, of which PostgreSQL refuses the zero byte.
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return a stranger's text as it can be stored and shown: composed, without controls."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", unicodedata.normalize("NFC", text))
+
+
 class Change(StrEnum):
     """What was done to boxes to make them fit their photo."""
 
@@ -82,6 +94,7 @@ class Report:
     ignored: int = 0
     notes: list[str] = field(default_factory=list)
     changes: Counter[Change] = field(default_factory=Counter)
+    pictures: Counter[str] = field(default_factory=Counter)
     _files: Counter[Reason] = field(default_factory=Counter)
     _boxes: Counter[Reason] = field(default_factory=Counter)
     _examples: dict[Reason, list[str]] = field(default_factory=dict)
@@ -89,7 +102,7 @@ class Report:
     def file(self, path: str, reason: Reason, detail: str = "") -> None:
         """Count a file that is left out, and list it."""
         self.count(path, reason, detail)
-        self.left_out.append((path[:300], detail or SENTENCES[reason]))
+        self.left_out.append((storable(path[:300]), storable(detail) or SENTENCES[reason]))
 
     def count(self, path: str, reason: Reason, detail: str = "") -> None:
         """Count a file that is left out."""
@@ -109,6 +122,11 @@ class Report:
     def files(self, reason: Reason) -> int:
         """Return how many files were left out for a reason."""
         return self._files[reason]
+
+    def told(self) -> list[str]:
+        """Return the notes, with how many pictures were changed on the way, and how."""
+        changed = self.pictures.most_common(MOST_NOTES)
+        return self.notes + [f"of {count} pictures: {storable(note)}" for note, count in changed]
 
     @property
     def boxes_left_out(self) -> int:
@@ -132,4 +150,5 @@ class Report:
     def _example(self, path: str, reason: Reason, detail: str) -> None:
         examples = self._examples.setdefault(reason, [])
         if len(examples) < MOST_EXAMPLES:
-            examples.append(f"{path[:100]}: {detail[:200]}" if detail else path[:100])
+            told = f"{path[:100]}: {detail[:200]}" if detail else path[:100]
+            examples.append(storable(told))

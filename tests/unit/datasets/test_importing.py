@@ -298,3 +298,9 @@ def test_the_frames_of_a_video_have_a_limit_together(tmp_path: Path) -> None:
         assert len(take_in(file, frames=1, archive=limits, **options).items) == 1
         with pytest.raises(ArchiveRejectedError, match="more than 20000 bytes"):
             take_in(file, archive=limits, **options)
+
+
+def test_what_changes_on_the_way_is_told_for_all_pictures() -> None:
+    intake = taken({f"a/{n}.gif": noise(n, file_format="GIF") for n in range(3)})
+    (note,) = intake.report.told()
+    assert note.startswith("of 3 pictures: ")

@@ -31,3 +31,13 @@ def test_catalog_is_fit_for_urls_and_http(slug: str) -> None:
 def test_unknown_slug_is_a_mistake_of_ours() -> None:
     with pytest.raises(KeyError):
         Problem("no-such-problem", "")
+
+
+def test_a_long_detail_is_cut_and_its_length_said() -> None:
+    detail = Problem("invalid-model", "x" * 20_000_000).detail
+    assert len(detail) < 2100
+    assert detail.endswith("… (20000000 characters)")
+
+
+def test_a_detail_of_half_characters_is_json() -> None:
+    assert Problem("invalid-model", "it holds \ud800").detail == "it holds ?"

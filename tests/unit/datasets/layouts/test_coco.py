@@ -240,3 +240,18 @@ def test_deep_json_is_refused() -> None:
     deep = b"[" * 100_000
     with pytest.raises(ArchiveRejectedError):
         taken({"a.json": deep, "images/a.png": picture(1)})
+
+
+def test_names_that_no_database_holds_are_made_storable() -> None:
+    categories = [{"id": 1, "name": "with\x00mask \ud800"}]
+    intake = taken(
+        {
+            "a.json": coco(
+                [image(1, "a.png"), image(2, "\ud800\n.png")], [box(1), box(2)], categories
+            ),
+            "a.png": picture(1),
+        }
+    )
+    assert intake.classes == ("with\ufffdmask \ufffd",)
+    assert intake.left_out == [("a.json: \ufffd\ufffd.png", "there is no photo for it")]
+    intake.items[0].model_dump_json()
