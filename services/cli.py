@@ -1,7 +1,6 @@
 """The command line: ``bauta serve|api|worker|keeper|db|keys|models``."""
 
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Repository, create_database_engine, first_line
-from shared.db.keys import DEFAULT_TENANT, TENANT_PATTERN
+from shared.db.keys import DEFAULT_TENANT
 from shared.db.migrate import is_current, upgrade
 from shared.settings import Settings, load_settings
 
@@ -155,10 +154,11 @@ def keys_create(
     name: Annotated[str, typer.Option(help="a note on what it is for")] = "",
 ) -> None:
     """Create a key. It is printed once and kept only as a hash."""
-    if not re.match(TENANT_PATTERN, tenant):
-        typer.echo("a tenant has lower-case letters, digits and dashes, at most 63", err=True)
-        raise typer.Exit(2)
-    key, secret = _repository(_settings()).keys.create(tenant, name=name)
+    try:
+        key, secret = _repository(_settings()).keys.create(tenant, name=name)
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
     typer.echo(f"{key.id} for tenant {tenant}; it will not be shown again:", err=True)
     typer.echo(secret)
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shared.text import bounded, fit
+
 TYPE_PREFIX = "/problems/"
 
 # slug: (HTTP status, title)
@@ -90,11 +92,13 @@ class Problem(Exception):
         return self
 
     def document(self) -> dict[str, Any]:
-        """Return the ``application/problem+json`` document."""
+        """Return the ``application/problem+json`` document.
+
+        Whatever it quotes is text that can be stored and sent, and is cut with its length said.
+        """
         return {
             "type": TYPE_PREFIX + self.slug,
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
-            **self.extensions,
+            **bounded(fit({"detail": self.detail, **self.extensions})),
         }

@@ -17,6 +17,7 @@ from services.api.paging import next_link, page_token, read_page_token
 from services.api.resources import Resources
 from services.api.schemas import JobView, is_id, moment
 from shared.dataset_card import CONTACT_SHEET_FILE
+from shared.db.listing import ListedDataset
 from shared.db.queries import dataset_prefix
 from shared.db.tables import Dataset
 from shared.objects import ObjectMissingError
@@ -91,10 +92,45 @@ class DatasetDetail(DatasetView):
         return cls.model_validate({**view, "report": report, "report_url": f"{view['url']}/report"})
 
 
+class DatasetSummary(BaseModel):
+    """A data set in a list: without its classes and counts, which the data set itself has."""
+
+    id: str
+    name: str
+    layout: str
+    class_count: int
+    images: int
+    size: int = Field(description="in bytes, as stored")
+    sha256: str
+    job: str | None = Field(description="that took it in")
+    created_at: datetime
+    expires_at: datetime | None = Field(description="when it is deleted; null: it is kept")
+    keep: bool = Field(description="whether it stays until you delete it")
+    url: str
+
+    @classmethod
+    def of(cls, row: ListedDataset) -> "DatasetSummary":
+        """View a row."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            layout=row.layout,
+            class_count=row.class_count,
+            images=row.images,
+            size=row.size,
+            sha256=row.sha256,
+            job=row.job_id,
+            created_at=moment(row.created_at),
+            expires_at=moment(row.expires_at),
+            keep=row.expires_at is None,
+            url=f"/v1/datasets/{row.id}",
+        )
+
+
 class DatasetPage(BaseModel):
     """Some data sets, newest first."""
 
-    datasets: list[DatasetView]
+    datasets: list[DatasetSummary]
     next_page_token: str | None = Field(description="null on the last page")
 
 
@@ -127,7 +163,7 @@ def list_datasets(
     rows = resources.repository.datasets.page(tenant, limit=page_size + 1, before=before)
     shown, more = rows[:page_size], len(rows) > page_size
     token = page_token(shown[-1].created_at, shown[-1].id) if more else None
-    page = DatasetPage(datasets=[DatasetView.of(row) for row in shown], next_page_token=token)
+    page = DatasetPage(datasets=[DatasetSummary.of(row) for row in shown], next_page_token=token)
     headers = {"Cache-Control": "no-store"}
     if token is not None:
         headers["Link"] = next_link("/v1/datasets", page_size=page_size, page_token=token)

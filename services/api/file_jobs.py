@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from services.api.answers import answer
 from services.api.create_job import canonical, idempotency_key
 from services.api.headers import preferred_wait
+from services.api.job_request import refuse_unfit_text
 from services.api.problems import invalid_request
 from services.api.resources import Resources
 from services.api.uploads import UPLOAD_SECONDS, refuse_full_disk
@@ -48,7 +49,9 @@ async def create_file_job(
         resources.watcher.refuse_when_full()
     async with _file_of(request) as (fields, pieces):
         try:
-            spec = spec_class.model_validate(parse(fields))
+            document = parse(fields)
+            refuse_unfit_text(document)
+            spec = spec_class.model_validate(document)
         except ValidationError as error:
             raise invalid_request(error) from error
         job_id = new_id("job")

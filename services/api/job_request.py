@@ -3,17 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from services.api.problems import invalid_request
+from services.api.problems import MOST_ERRORS, invalid_request
 from services.api.resources import Resources
 from services.api.uploads import fresh_image_id, read_upload
 from shared.problems import Problem
 from shared.specs import ImagesSpec, JobSpec
+from shared.text import is_fit, unfit
 
 FILE_FIELDS = ("image", "images")
 MAX_JSON_BYTES = 4 * 2**20
@@ -42,6 +44,7 @@ async def read_job_request(
         raise Problem(
             "unsupported-media-type", "Send application/json, or multipart/form-data with images."
         )
+    refuse_unfit_text(document)
     if document.setdefault("kind", kind) != kind:
         raise _invalid("/kind", f"this address takes {kind!r} only")
     ids = [fresh_image_id() for _ in uploads]
@@ -62,12 +65,21 @@ async def read_job_request(
     return JobRequest(spec, dict(zip(ids, uploads, strict=True)))
 
 
+def refuse_unfit_text(document: Any) -> None:
+    """Raise ``invalid-request`` for strings that no store can hold, wherever they came from."""
+    if is_fit(document):
+        return
+    errors = [
+        {"pointer": pointer, "detail": "half of a surrogate pair, or NUL: this is no text"}
+        for pointer in islice(unfit(document), MOST_ERRORS)
+    ]
+    raise Problem("invalid-request", "Some strings of the request are no text.", errors=errors)
+
+
 def parse_json_object(data: bytes | str, *, what: str) -> dict[str, Any]:
     """Parse one JSON object; raises ``malformed-json`` or ``invalid-request``."""
     try:
         document = json.loads(data, parse_constant=_no_constant, object_pairs_hook=_without_repeats)
-        if isinstance(data, bytes) and rb"\ud" in data.lower():
-            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Problem("malformed-json", f"{what} is not valid JSON: {str(error)[:200]}.") from error
     if not isinstance(document, dict):

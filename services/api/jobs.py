@@ -14,7 +14,7 @@ from services.api.documentation import problems
 from services.api.headers import matches, preferred_wait
 from services.api.paging import next_link, page_token, read_page_token
 from services.api.resources import missing_job
-from services.api.schemas import JobPage, JobView, is_id, job_url
+from services.api.schemas import JobPage, JobSummary, JobView, is_id, job_url
 from services.api.waiting import wait_until_final
 from shared.db.tables import FINAL_STATES
 from shared.problems import Problem
@@ -37,7 +37,7 @@ def list_jobs(
     page_size: Annotated[int, Query(ge=1, le=200)] = 50,
     token: Annotated[str | None, Query(alias="page_token", max_length=500)] = None,
 ) -> Response:
-    """List jobs, newest first."""
+    """List jobs, newest first, each without spec, result and files: those are at its `url`."""
     jobs = resources.repository.jobs.page(
         tenant,
         limit=page_size + 1,
@@ -47,11 +47,7 @@ def list_jobs(
     )
     shown, more = jobs[:page_size], len(jobs) > page_size
     following = page_token(shown[-1].created_at, shown[-1].id) if more else None
-    artifacts = resources.repository.jobs.artifacts_of(tenant, [job.id for job in shown])
-    page = JobPage(
-        jobs=[JobView.of(job, artifacts.get(job.id, [])) for job in shown],
-        next_page_token=following,
-    )
+    page = JobPage(jobs=[JobSummary.of(job) for job in shown], next_page_token=following)
     headers = {"Cache-Control": "no-store"}
     if following is not None:
         headers["Link"] = next_link(

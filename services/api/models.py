@@ -27,6 +27,7 @@ from shared.specs.import_model import ImportModelSpec
 router = APIRouter(prefix="/v1/models", tags=["models"])
 ModelId = Annotated[str, Path(description="the model's id")]
 MEDIA_TYPE = "application/octet-stream"
+SHOWN_CLASSES = 20
 
 
 class ModelView(ModelCard):
@@ -42,10 +43,39 @@ class ModelView(ModelCard):
     weights_url: str
 
 
+class ModelSummary(BaseModel):
+    """A model in a list: without what made it and how well it does, which its card has."""
+
+    id: str
+    task: str
+    architecture: str
+    classes: tuple[str, ...] = Field(description=f"the first {SHOWN_CLASSES}")
+    class_count: int
+    input_size: tuple[int, int]
+    size: int
+    sha256: str
+    license: str
+    source: Literal["yours", "shipped"]
+    is_default: bool
+    job: str | None
+    created_at: datetime | None
+    expires_at: datetime | None
+    keep: bool
+    url: str
+    weights_url: str
+
+    @classmethod
+    def of(cls, view: ModelView) -> "ModelSummary":
+        """Take what a list shows."""
+        fields = {name: getattr(view, name) for name in cls.model_fields if name != "class_count"}
+        fields["classes"] = view.classes[:SHOWN_CLASSES]
+        return cls(**fields, class_count=len(view.classes))
+
+
 class ModelList(BaseModel):
     """All models that jobs can name."""
 
-    models: list[ModelView]
+    models: list[ModelSummary]
 
 
 @dataclass(frozen=True)
@@ -99,7 +129,7 @@ def list_models(
     """List all models that jobs can name: your own and the shipped ones."""
     known = [model for model in _all(resources, tenant).values() if task in (None, model.card.task)]
     views = [model.view(is_default=_is_default(known, model)) for model in known]
-    page = ModelList(models=sorted(views, key=lambda view: view.id))
+    page = ModelList(models=sorted(map(ModelSummary.of, views), key=lambda view: view.id))
     return JSONResponse(page.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from shared.db.listing import ListedJob
 from shared.db.tables import Artifact, Image, Job
+from shared.text import bounded
 
 VERDICT = "Bauta-Verdict"  # the header
 
@@ -138,10 +140,49 @@ class JobView(BaseModel):
         )
 
 
+class JobSummary(BaseModel):
+    """A job in a list: without its spec, result and files, which the job itself has."""
+
+    id: str
+    kind: str
+    state: Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
+    queue: str
+    progress: Progress | None
+    problem: ProblemDocument | None
+    artifact_count: int
+    attempts: int = Field(description="how often a worker has started it")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime = Field(description="when its data is deleted")
+    url: str
+
+    @classmethod
+    def of(cls, row: ListedJob) -> "JobSummary":
+        """View a row."""
+        return cls.model_validate(
+            {
+                "id": row.id,
+                "kind": row.kind,
+                "state": row.state,
+                "queue": row.queue,
+                "progress": bounded(row.progress),
+                "problem": bounded(row.problem),
+                "artifact_count": row.artifacts,
+                "attempts": row.attempts,
+                "created_at": moment(row.created_at),
+                "started_at": moment(row.started_at),
+                "finished_at": moment(row.finished_at),
+                "expires_at": moment(row.expires_at),
+                "url": job_url(row.id),
+            }
+        )
+
+
 class JobPage(BaseModel):
     """Some jobs, newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummary]
     next_page_token: str | None = Field(description="null on the last page")
 
 

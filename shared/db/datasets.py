@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.derived import DerivedQueries
 from shared.db.disk import frees_space
+from shared.db.listing import ListedDataset, listed_datasets
 from shared.db.queries import dataset_prefix
 from shared.db.tables import HELD_STATES, Dataset, Job, Sweep
 from shared.problems import Problem
@@ -98,23 +99,11 @@ class DatasetQueries(DerivedQueries):
 
     def page(
         self, tenant_id: str, *, limit: int, before: tuple[float, str] | None = None
-    ) -> list[Dataset]:
+    ) -> list[ListedDataset]:
         """Return data sets, newest first, those before ``(created_at, id)``."""
         with self._read() as session:
-            query = (
-                self._visible(tenant_id, self._now(session))
-                .order_by(Dataset.created_at.desc(), Dataset.id.desc())
-                .limit(limit)
-            )
-            if before is not None:
-                created_at, dataset_id = before
-                query = query.where(
-                    or_(
-                        Dataset.created_at < created_at,
-                        (Dataset.created_at == created_at) & (Dataset.id < dataset_id),
-                    )
-                )
-            return list(session.scalars(query))
+            query = listed_datasets(tenant_id, now=self._now(session), limit=limit, before=before)
+            return [ListedDataset(**row) for row in session.execute(query).mappings()]
 
     @frees_space
     def delete(self, tenant_id: str, dataset_id: str) -> bool:

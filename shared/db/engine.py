@@ -13,6 +13,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Double
 
+from shared.text import dumps, loads
+
 BUSY_SECONDS = 15
 
 # What a database raises that does not answer (now): the same call may succeed later.
@@ -49,13 +51,20 @@ def create_database_engine(url: URL, *, pool_size: int = 5) -> Engine:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            json_serializer=dumps,
+            json_deserializer=loads,
             connect_args={"connect_timeout": 5, "options": "-c statement_timeout=30000"},
         )
         event.listen(engine, "checkout", _refuse_closed)
         return engine
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, connect_args={"timeout": BUSY_SECONDS}
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        json_serializer=dumps,
+        json_deserializer=loads,
+        connect_args={"timeout": BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

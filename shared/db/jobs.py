@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.disk import frees_space
 from shared.db.images import NewImage, image_values, keep_bytes
+from shared.db.listing import ListedJob, listed_jobs
 from shared.db.queries import Queries
 from shared.db.statements import JOB, JOB_WITH_ARTIFACTS, NOW_AND_QUEUED, insertion
 from shared.db.tables import (
@@ -232,23 +233,11 @@ class JobQueries(Queries):
         kind: str | None = None,
         state: str | None = None,
         before: tuple[float, str] | None = None,
-    ) -> list[Job]:
+    ) -> list[ListedJob]:
         """Return jobs, newest first, those before ``(created_at, id)``."""
-        query = _visible(tenant_id).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-        if kind is not None:
-            query = query.where(Job.kind == kind)
-        if state is not None:
-            query = query.where(Job.state == state)
-        if before is not None:
-            created_at, job_id = before
-            query = query.where(
-                or_(
-                    Job.created_at < created_at,
-                    (Job.created_at == created_at) & (Job.id < job_id),
-                )
-            )
+        query = listed_jobs(tenant_id, limit=limit, kind=kind, state=state, before=before)
         with self._read() as session:
-            return list(session.scalars(query))
+            return [ListedJob(**row) for row in session.execute(query).mappings()]
 
     def artifacts(self, tenant_id: str, job_id: str) -> list[Artifact]:
         """Return a finished job's artifacts, in the order it made them."""
@@ -268,19 +257,6 @@ class JobQueries(Queries):
             if not rows:
                 return None
             return rows[0][0], [artifact for _, artifact in rows if artifact is not None]
-
-    def artifacts_of(self, tenant_id: str, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
-        """Return the artifacts of several jobs, by job."""
-        found: dict[str, list[Artifact]] = {}
-        with self._read() as session:
-            rows = session.scalars(
-                select(Artifact)
-                .where(Artifact.job_id.in_(job_ids), Artifact.tenant_id == tenant_id)
-                .order_by(Artifact.position)
-            )
-            for row in rows:
-                found.setdefault(row.job_id, []).append(row)
-        return found
 
     def artifact(self, tenant_id: str, job_id: str, name: str) -> Artifact | None:
         """Return one artifact."""

@@ -1,6 +1,7 @@
 """API keys: shown once, kept as a hash."""
 
 import hashlib
+import re
 import secrets
 
 from sqlalchemy import select, update
@@ -11,7 +12,8 @@ from shared.db.queries import Queries, new_id
 from shared.db.tables import ApiKey
 
 DEFAULT_TENANT = "default"
-TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+TENANT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+MAX_NAME = 200  # characters
 
 
 def hash_secret(secret: str) -> str:
@@ -23,7 +25,14 @@ class KeyQueries(Queries):
     """API keys."""
 
     def create(self, tenant_id: str, *, name: str = "") -> tuple[ApiKey, str]:
-        """Create a key and return its row with the secret, which cannot be read again."""
+        """Create a key and return its row with the secret, which cannot be read again.
+
+        Raises ``ValueError`` for a tenant that could not be one: its name is part of paths.
+        """
+        if not re.fullmatch(TENANT_PATTERN, tenant_id):
+            raise ValueError("a tenant has lower-case letters, digits and dashes, at most 63")
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise ValueError(f"a key's name has at most {MAX_NAME} printable characters")
         secret = f"bauta_{secrets.token_urlsafe(32)}"
         with self._write() as session:
             key = ApiKey(

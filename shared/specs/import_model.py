@@ -1,11 +1,15 @@
 """``import-model``: register an uploaded classifier."""
 
-from typing import Annotated, Any, ClassVar, Literal
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.specs.base import JobSpec
 from shared.specs.faces import MODEL_ID_PATTERN
+
+MAX_CLASSES_TEXT = 200_000
+MAX_DOCUMENT_BYTES = 64 * 1024
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -52,6 +56,16 @@ class ImportModelSpec(JobSpec):
         if len(set(classes)) < len(classes):
             raise ValueError("`classes` contains a duplicate")
         return classes
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        """Keep the card a card: whoever lists models reads all of them."""
+        if sum(map(len, self.classes)) > MAX_CLASSES_TEXT:
+            raise ValueError(f"the names of classes have over {MAX_CLASSES_TEXT} characters")
+        for name in ("training_data", "training", "metrics", "threat_model"):
+            if len(json.dumps(getattr(self, name))) > MAX_DOCUMENT_BYTES:
+                raise ValueError(f"`{name}` has over {MAX_DOCUMENT_BYTES} bytes as JSON")
+        return self
 
     @property
     def timeout_seconds(self) -> float:

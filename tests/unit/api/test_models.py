@@ -99,7 +99,7 @@ def test_a_model_of_ones_own_can_serve_its_task(service: Service) -> None:
     models = listed(service, task="mask")
     assert [m["id"] for m in models.values() if m["is_default"]] == ["mine"]
     assert models["mine"]["source"] == "yours"
-    assert models["mine"]["threat_model"] == {"pgd": "eps 4: 12 % left"}
+    assert service.client.get(mine).json()["threat_model"] == {"pgd": "eps 4: 12 % left"}
 
     service.client.put(f"{PATH}/mask-face-112/default")
     models = listed(service, task="mask")
