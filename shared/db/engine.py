@@ -16,6 +16,16 @@ from sqlalchemy.types import Double
 from shared.text import dumps, loads
 
 BUSY_SECONDS = 15
+# Every transaction here is short. One that does nothing belongs to a process that is frozen, and is
+# ended by the server while whoever waits for its locks still waits.
+IDLE_IN_TRANSACTION_SECONDS = 5
+LOCK_SECONDS = 10
+STATEMENT_SECONDS = 20
+# A peer that vanished without a word, as a machine does that lost its power.
+KEEPALIVE_IDLE_SECONDS = 10
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVES = 3
+VANISHED_SECONDS = 25
 
 # What a database raises that does not answer (now): the same call may succeed later.
 OUTAGES = (OperationalError, InterfaceError, TimeoutError)
@@ -53,7 +63,7 @@ def create_database_engine(url: URL, *, pool_size: int = 5) -> Engine:
             pool_timeout=10,
             json_serializer=dumps,
             json_deserializer=loads,
-            connect_args={"connect_timeout": 5, "options": "-c statement_timeout=30000"},
+            connect_args=_postgres_arguments(),
         )
         event.listen(engine, "checkout", _refuse_closed)
         return engine
@@ -69,6 +79,28 @@ def create_database_engine(url: URL, *, pool_size: int = 5) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgres_arguments() -> dict[str, Any]:
+    """Return the arguments of a connection: how long either side waits for what."""
+    server = {
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "tcp_keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+        "tcp_keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
+        "tcp_keepalives_count": KEEPALIVES,
+        "tcp_user_timeout": VANISHED_SECONDS * 1000,
+    }
+    return {
+        "connect_timeout": 5,
+        "keepalives": 1,
+        "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+        "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
+        "keepalives_count": KEEPALIVES,
+        "tcp_user_timeout": VANISHED_SECONDS * 1000,
+        "options": " ".join(f"-c {name}={value}" for name, value in server.items()),
+    }
 
 
 def reading(engine: Engine) -> Engine:

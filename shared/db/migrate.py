@@ -25,6 +25,9 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Run the migrations that are missing, in one transaction; safe to run from many processes."""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            # A migration may take long, and another process waits for it as long.
+            for patience in ("lock_timeout", "statement_timeout"):
+                connection.execute(text(f"SET LOCAL {patience} = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         command.upgrade(_config(connection), revision)
 
