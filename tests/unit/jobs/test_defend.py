@@ -16,7 +16,10 @@ from services.worker.attacks.pgd import PGD
 from services.worker.attacks.run import run
 from services.worker.defenses.carving import SeamCarving as SeamCarvingDefense
 from services.worker.defenses.registry import DEFENSES
+from services.worker.evaluation.setting import Setting, Shrink
+from services.worker.faces.crops import resize
 from services.worker.jobs.defend import job as defend
+from services.worker.jobs.kit.models import mask_model
 from services.worker.models.architectures import build
 from services.worker.models.registry import find_models, load_model, pack_weights
 from shared.problems import Problem
@@ -113,6 +116,38 @@ def test_masks_that_protect_nothing_are_refused(context_of: Make, four_people: I
     for defenses in ((Median(),), (SeamCarving(protect_face=True),)):
         with pytest.raises(ValidationError, match="one `seam_carving`"):
             DefendSpec(images=context.ids, defenses=defenses, protect={"images": context.ids[:1]})
+
+
+def test_a_picture_is_labeled_as_evaluate_labels_it(context_of: Make) -> None:
+    random = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((90, 90), 3)
+        for _ in range(6)
+    ]
+    context = context_of(*pictures)
+    cut = DefendSpec(images=context.ids, faces="whole", model="mask-cnn-32", cut_size=64)
+    defended = defend.run(context, cut.model_copy(update={"defenses": (Median(size=3),)}))
+    loaded = mask_model(context, model_id="mask-cnn-32")
+    uploaded = torch.stack(
+        [torch.from_numpy(resize_of(np.array(picture), 64)) for picture in pictures]
+    )
+    setting = Setting(loaded.classifier, 64)
+
+    answers = setting.answers(uploaded, seed=0)
+    shrunk = Shrink(loaded.classifier.input_size).transform(uploaded.float() / 255)
+    with torch.inference_mode():
+        expected = loaded.classifier(shrunk).softmax(1)
+
+    before = [image.faces[0].before for image in defended.images]
+    classes = loaded.card.classes
+    assert [one.label for one in before] == [classes[label] for label in answers.labels.tolist()]
+    given = [[one.probabilities[name] for name in classes] for one in before]
+    assert torch.tensor(given) == pytest.approx(expected, abs=2e-6)
+
+
+def resize_of(picture: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
+    """Return a picture as ``evaluate`` takes an upload: uint8 ``(3, side, side)``."""
+    return (resize(picture, side) * 255).round().to(torch.uint8).numpy()
 
 
 def test_bit_depth_eight_changes_nothing(context_of: Make, masked: Image.Image) -> None:

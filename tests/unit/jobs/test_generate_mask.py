@@ -15,6 +15,7 @@ from services.worker.jobs.generate_mask import inputs as generate_mask_people
 from services.worker.jobs.generate_mask import job
 from services.worker.jobs.generate_mask import live as generate_mask_live
 from services.worker.jobs.generate_mask import verify as generate_mask_judging
+from services.worker.jobs.kit import checkpoint
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec
@@ -262,7 +263,7 @@ def test_a_judge_that_knows_few_behind_a_plain_mask_cannot_judge(
 def test_a_run_that_was_stopped_goes_on(
     many: Any, monkeypatch: pytest.MonkeyPatch, experiment: str
 ) -> None:
-    monkeypatch.setattr(job, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     wanted = spec(dataset=DATASET, people=8, experiment=experiment)
     whole = job.run(many, wanted)
     design = many.artifacts["design-0.png"]

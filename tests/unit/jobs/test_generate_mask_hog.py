@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.worker.jobs.generate_mask import job
 from services.worker.jobs.generate_mask.hog import job as generate_mask_hog
+from services.worker.jobs.kit import checkpoint
 from services.worker.masks.hog import annealing
 from services.worker.masks.hog.sprites import Sprites
 from services.worker.stopping import Stopped
@@ -211,7 +212,8 @@ def test_a_job_that_is_stopped_before_it_begins_leaves_nothing(context: Any) -> 
 def test_a_job_that_is_handed_back_goes_on_where_it_was(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate_mask_hog, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "OFFER_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     whole = job.run(context, spec())
     pattern = context.artifacts["pattern.png"]
     context.artifacts.clear()

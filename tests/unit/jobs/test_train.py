@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from safetensors.torch import load
 
 from services.worker.datasets.packs import pack_folder
+from services.worker.jobs.kit import checkpoint
 from services.worker.jobs.kit.models import mask_model
-from services.worker.jobs.train import checkpoint as train_course
 from services.worker.jobs.train import job
 from services.worker.jobs.train.plan import make_plan
 from services.worker.models.architectures import ARCHITECTURES
@@ -179,8 +179,8 @@ def kill_at(context: Any, times: int, stop: Stopped) -> None:
 def test_a_killed_job_goes_on_to_the_same_model(
     context_of: Make, binary: bytes, monkeypatch: pytest.MonkeyPatch, at: int, robust: Any
 ) -> None:
-    monkeypatch.setattr(train_course, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(train_course, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "OFFER_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     whole, broken, again = (context_of() for _ in range(3))
     for made in (whole, broken, again):
         made.packs[ID] = binary
@@ -202,8 +202,8 @@ def test_a_killed_job_goes_on_to_the_same_model(
 def test_a_killed_distillation_goes_on_to_the_same_model(
     context_of: Make, binary: bytes, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    monkeypatch.setattr(train_course, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(train_course, "SAVE_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "OFFER_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     whole, broken = (context_of() for _ in range(2))
     for made in (whole, broken):
         made.packs[ID] = binary

@@ -1,7 +1,6 @@
 """What an ``attack`` job has finished, so that another worker can go on with the next photo."""
 
 import json
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,11 @@ from services.worker.faces.crops import Pixels
 from services.worker.jobs.attack.delivery import Delivered
 from services.worker.jobs.attack.pictures import SHOWN_FACES
 from services.worker.jobs.attack.search import Search, joined
+from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.runtime.context import JobContext
 from shared.results.attack import AttackedImage
 
 _TENSORS, _VALUES = "attacked.safetensors", "attacked.json"
-SAVING_SHARE = 0.02  # of the time, at most, goes into checkpoints
 
 
 @dataclass
@@ -71,17 +70,17 @@ class Done:
         )
 
 
-class Ledger:
+class AttackCheckpoint:
     """Saves and restores what is done, for models of one hash of weights."""
 
     def __init__(self, context: JobContext, sha256: str) -> None:
         self._context, self._sha256 = context, sha256
-        self._saved_at, self._took = time.monotonic(), 0.0
+        self._writer = CheckpointWriter(context)
 
     def load(self) -> Done:
         """Return what an earlier attempt finished, its pictures taken over; else nothing done."""
-        found = self._context.checkpoints.load()
-        if not found or _TENSORS not in found or _VALUES not in found:
+        found = self._writer.load(_TENSORS, _VALUES)
+        if found is None:
             return Done()
         values = json.loads(found[_VALUES])
         if values["sha256"] != self._sha256:  # the default model was changed meanwhile
@@ -93,17 +92,13 @@ class Ledger:
         return done
 
     def save(self, done: Done) -> None:
-        """Keep what is done, unless the last time took too long to do it again already."""
-        began = time.monotonic()
-        if self._took > SAVING_SHARE * (began - self._saved_at):
-            return
+        """Keep what is done, where a checkpoint is due."""
+        self._writer.save(lambda: self._files(done))
+
+    def _files(self, done: Done) -> dict[str, bytes]:
         tensors, values = _packed(done)
         values |= {"sha256": self._sha256, "attempt": self._context.attempt}
-        self._context.checkpoints.save(
-            {_TENSORS: save(tensors), _VALUES: json.dumps(values).encode()}
-        )
-        self._saved_at = time.monotonic()
-        self._took = self._saved_at - began
+        return {_TENSORS: save(tensors), _VALUES: json.dumps(values).encode()}
 
 
 def _packed(done: Done) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -20,8 +20,8 @@ from services.worker.jobs.attack.photo_search import (
 )
 from services.worker.jobs.attack.search import criterion_of, logits_of
 from services.worker.jobs.kit.faces import as_box
+from services.worker.jobs.kit.files import File
 from services.worker.models.registry import LoadedModel
-from services.worker.runtime.context import JobContext
 from shared.images import ImageLimits, decode_rgb, sanitize
 from shared.results.attack import AttackedFace, AttackedImage
 from shared.specs.base import Box
@@ -33,12 +33,14 @@ _NO_PICTURE = np.zeros((1, 1, 3), dtype=np.uint8)
 class Delivered:
     """A photo's part of the result, and of its faces the outcomes without pictures.
 
-    ``crops`` are the faces before and after, uint8 ``(2, S, S, 3)`` each.
+    ``crops`` are the faces before and after, uint8 ``(2, S, S, 3)`` each; ``files`` are the
+    attacked pictures.
     """
 
     image: AttackedImage
     outcomes: tuple[FaceOutcome, ...] = ()
     crops: tuple[Pixels, ...] = ()
+    files: tuple[File, ...] = ()
 
 
 def untouched(photo: Photo) -> Delivered:
@@ -47,44 +49,47 @@ def untouched(photo: Photo) -> Delivered:
 
 
 def deliver_crops(
-    context: JobContext,
     loaded: LoadedModel,
     photo: Photo,
     outcomes: Sequence[FaceOutcome],
     *,
     index: int,
     target: int | None,
+    max_pixels: int,
 ) -> Delivered:
     """Deliver attacked crops and ask the model once more, about their bytes decoded again."""
     model, classes = loaded.classifier, loaded.card.classes
-    files = [png(outcome.adversarial) for outcome in outcomes]
-    decoded = np.stack([_reopened(context, data) for data in files])
+    files = [
+        File(f"adversarial-{index}-{number}.png", png(outcome.adversarial), image=index)
+        for number, outcome in enumerate(outcomes)
+    ]
+    decoded = np.stack([_reopened(file.data, max_pixels) for file in files])
     logits = logits_of(model, torch.from_numpy(decoded).permute(0, 3, 1, 2))
     labels = tuple(outcome.label for outcome in outcomes)
     met = (criterion_of(logits, labels=labels, target=target).margin(logits) < 0).tolist()
     borne = [_borne_out(*one) for one in zip(outcomes, logits, met, strict=True)]
-    faces = []
-    for number, data in enumerate(files):
-        name = f"adversarial-{index}-{number}.png"
-        context.artifacts.put(name, data, "image/png", image=index)
-        faces.append(_face(photo, number, borne[number], classes, adversarial=name))
+    faces = [
+        _face(photo, number, borne[number], classes, adversarial=file.name)
+        for number, file in enumerate(files)
+    ]
     clean = photo.crops(size=model.input_size[0], margin=loaded.card.crop_margin)
-    return Delivered(_image(photo, faces), _without_pictures(borne), _pairs(clean, decoded))
+    bare, crops = _without_pictures(borne), _pairs(clean, decoded)
+    return Delivered(_image(photo, faces), bare, crops, tuple(files))
 
 
 def deliver_photo(
-    context: JobContext,
     setting: PhotoAttack,
     photo: Photo,
     found: PhotoSearch,
     *,
     index: int,
+    max_pixels: int,
 ) -> Delivered:
     """Deliver an attacked photo; its bytes are decoded, its faces found and classified again."""
     loaded, asked = setting.loaded, setting.detect is not None
     pictures = [outcome.adversarial for outcome in found.outcomes]
     data = png(assemble(photo, list(zip(found.places, pictures, strict=True))))
-    attacked = replace(photo, pixels=_reopened(context, data))
+    attacked = replace(photo, pixels=_reopened(data, max_pixels))
     verdicts = judge(setting, photo, attacked.pixels)
     borne = [_judged(*one) for one in zip(found.outcomes, verdicts, strict=True)]
     faces = [
@@ -98,21 +103,21 @@ def deliver_photo(
         )
         for number, verdict in enumerate(verdicts)
     ]
-    name = f"adversarial-{index}.png"
-    context.artifacts.put(name, data, "image/png", image=index)
+    file = File(f"adversarial-{index}.png", data, image=index)
     counted = [face.success for face in faces if face.counted]
     size, margin = loaded.classifier.input_size[0], loaded.card.crop_margin
     before, after = (one.crops(size=size, margin=margin) for one in (photo, attacked))
     return Delivered(
-        _image(photo, faces, adversarial=name, fooled=all(counted) if counted else None),
+        _image(photo, faces, adversarial=file.name, fooled=all(counted) if counted else None),
         _without_pictures(borne),
         _pairs(before, after.permute(0, 2, 3, 1).numpy()),
+        (file,),
     )
 
 
-def _reopened(context: JobContext, data: bytes) -> Pixels:
+def _reopened(data: bytes, max_pixels: int) -> Pixels:
     """Read what is delivered as the service would if it were sent in."""
-    limits = ImageLimits(max_bytes=2**31, max_pixels=context.settings.max_image_pixels)
+    limits = ImageLimits(max_bytes=2**31, max_pixels=max_pixels)
     stored = sanitize(data, limits)
     return decode_rgb(stored.data, stored.orientation, limits=limits)
 

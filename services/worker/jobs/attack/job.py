@@ -1,13 +1,13 @@
 """``attack``: changes faces until the classifier errs, and checks what is delivered."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from services.worker.jobs.attack import summary as totals
-from services.worker.jobs.attack.checkpoint import Done, Ledger
+from services.worker.jobs.attack.checkpoint import AttackCheckpoint, Done
 from services.worker.jobs.attack.delivery import (
     Delivered,
     deliver_crops,
@@ -25,9 +25,11 @@ from services.worker.jobs.attack.search import (
     search,
 )
 from services.worker.jobs.kit.attacks import build_attack
+from services.worker.jobs.kit.files import store
 from services.worker.jobs.kit.models import face_detector, mask_model
 from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.runtime.context import JobContext
+from services.worker.stopping import Progress
 from shared.results import Timing
 from shared.results.attack import AttackResult
 from shared.specs.attack import AttackSpec
@@ -58,14 +60,17 @@ def run(context: JobContext, spec: AttackSpec) -> AttackResult:
     detect = face_detector(context.models, context.device).detect if asks else None
     attack = build_attack(spec.attack, asks=None if spec.at == "photo" else loaded)
     setting = PhotoAttack(spec, attack, loaded, target, detect, context.check)
-    photos, ledger = Photos(context, spec, loaded), Ledger(context, loaded.card.sha256)
-    job = _Job(context, setting, photos, ledger.load())
+    photos = Photos(context, spec, loaded)
+    checkpoint = AttackCheckpoint(context, loaded.card.sha256)
+    job = _Job(context, setting, photos, checkpoint.load())
     at_once = PHOTOS_AT_ONCE[spec.at]
     for start in range(len(job.done.images), len(photos), at_once):
         _chunk(job, range(start, min(start + at_once, len(photos))))
-        ledger.save(job.done)
+        checkpoint.save(job.done)
     done = job.done
-    report, curve = totals.draw(context, done, loaded.card.classes)
+    pictures = totals.draw(done, loaded.card.classes)
+    store(context, pictures)
+    report, curve = (file.name for file in pictures) if pictures else (None, None)
     counted = [outcome for outcome in done.outcomes if outcome.counted]
     return AttackResult(
         parameters={
@@ -94,6 +99,7 @@ def _chunk(job: _Job, numbers: range) -> None:
     photos = [job.photos.read(number) for number in numbers]
     deliver = _in_photos if job.spec.at == "photo" else _in_crops
     for delivered in deliver(job, numbers, photos):
+        store(job.context, delivered.files)
         job.done.deliver(delivered)
 
 
@@ -114,7 +120,7 @@ def _in_crops(job: _Job, numbers: range, photos: Sequence[Photo]) -> list[Delive
         allowed=torch.cat(allowed),
         first=len(job.done.outcomes),
         seed=job.spec.seed,
-        progress=_told(job, numbers),
+        progress=_progress_callback(job, numbers),
         check_cancel=job.context.check,
     )
     job.done.searched(found)
@@ -124,7 +130,12 @@ def _in_crops(job: _Job, numbers: range, photos: Sequence[Photo]) -> list[Delive
         start += len(own)
         delivered.append(
             deliver_crops(
-                job.context, setting.loaded, photo, own, index=number, target=setting.target
+                setting.loaded,
+                photo,
+                own,
+                index=number,
+                target=setting.target,
+                max_pixels=job.context.settings.max_image_pixels,
             )
             if own
             else untouched(photo)
@@ -145,23 +156,24 @@ def _in_photos(job: _Job, numbers: range, photos: Sequence[Photo]) -> list[Deliv
         if not photo.boxes:
             delivered.append(untouched(photo))
             continue
-        told = _told(job, range(number, number + 1))
-        found = search_photo(job.setting, photo, first=first, progress=told)
+        progress = _progress_callback(job, range(number, number + 1))
+        found = search_photo(job.setting, photo, first=first, progress=progress)
         searches.append(found.first)
-        delivered.append(deliver_photo(job.context, job.setting, photo, found, index=number))
+        limit = job.context.settings.max_image_pixels
+        delivered.append(deliver_photo(job.setting, photo, found, index=number, max_pixels=limit))
         first += len(photo.boxes)
     if searches:
         job.done.searched(joined(searches))
     return delivered
 
 
-def _told(job: _Job, numbers: range) -> Callable[[int, int, str], None]:
+def _progress_callback(job: _Job, numbers: range) -> Progress:
     """Return a progress callback for the attack on the photos ``numbers``."""
     total = len(job.photos)
 
-    def progress(step: int, steps: int, said: str) -> None:
+    def progress(step: int, steps: int, message: str) -> None:
         done = round(100 * (numbers.start + len(numbers) * step / steps))
         where = f"photos {numbers.start + 1} to {numbers.stop} of {total}"
-        job.context.progress(done, 100 * total, f"{where}, step {step} of {steps}, {said}")
+        job.context.progress(done, 100 * total, f"{where}, step {step} of {steps}, {message}")
 
     return progress

@@ -146,7 +146,9 @@ def search_photo(
     places = [[square_around(box, margin)] for box in photo.boxes]
 
     def attacked(number: int) -> _Attacked:
-        return _face(setting, attack, photo, number, places, criterion, first=first, told=progress)
+        return _face(
+            setting, attack, photo, number, places, criterion, first=first, progress=progress
+        )
 
     found = [attacked(number) for number in faces]
     begun, best, most = found, found, -1
@@ -226,7 +228,7 @@ def _face(
     criterion: Criterion,
     *,
     first: int,
-    told: Progress,
+    progress: Progress,
 ) -> _Attacked:
     """Attack one face in all its places, in the patch of the photo around them."""
     patch = _around(photo, places[number])
@@ -253,7 +255,7 @@ def _face(
         allowed=allowed[None],
         first=first + number,
         seed=setting.spec.seed,
-        progress=told,
+        progress=progress,
         check_cancel=setting.check_cancel,
     )
     outcome = found.batch.results[0]

@@ -9,23 +9,19 @@ from services.worker.evaluation.metrics import wilson
 from services.worker.jobs.attack.checkpoint import Done
 from services.worker.jobs.attack.inputs import Photos
 from services.worker.jobs.attack.pictures import draw_curve, panels
+from services.worker.jobs.kit.files import File
 from services.worker.jobs.kit.pictures import draw_rows
+from services.worker.jobs.kit.rates import as_rate, as_success_rate
 from services.worker.models.registry import LoadedModel
-from services.worker.runtime.context import JobContext
 from shared.results.attack import Norms, Spread, SuccessRate
 from shared.results.evaluate import Rate
+
+REPORT, CURVE = "report.png", "success-curve.png"
 
 
 def success_of(counted: Sequence[FaceOutcome]) -> SuccessRate:
     """Return the share of counted faces that were fooled."""
-    rate = wilson(sum(one.success for one in counted), len(counted))
-    return SuccessRate(
-        successes=rate.successes,
-        counted=len(counted),
-        rate=rate.value if counted else None,
-        low=rate.low,
-        high=rate.high,
-    )
+    return as_success_rate(wilson(sum(one.success for one in counted), len(counted)))
 
 
 def median_queries(counted: Sequence[FaceOutcome]) -> float | None:
@@ -58,14 +54,7 @@ def norms_of(counted: Sequence[FaceOutcome]) -> Norms | None:
 
 def clean_accuracy(outcomes: Sequence[FaceOutcome]) -> Rate:
     """Return how many faces were classified right before the attack."""
-    right = wilson(sum(one.correct_before for one in outcomes), len(outcomes))
-    return Rate(
-        successes=right.successes,
-        total=right.total,
-        rate=right.value if right.total else None,
-        low=right.low,
-        high=right.high,
-    )
+    return as_rate(wilson(sum(one.correct_before for one in outcomes), len(outcomes)))
 
 
 def warnings_of(
@@ -84,14 +73,12 @@ def warnings_of(
     return tuple(dict.fromkeys(found))
 
 
-def draw(context: JobContext, done: Done, classes: Sequence[str]) -> tuple[str | None, str | None]:
-    """Store the pictures of all faces and of success against queries; return their names."""
+def draw(done: Done, classes: Sequence[str]) -> tuple[File, ...]:
+    """Draw the first faces, and success against queries; nothing where no face was attacked."""
     if not done.outcomes:
-        return None, None
+        return ()
     rows = [
         panels(before, after, outcome, classes)
         for (before, after), outcome in zip(done.shown, done.outcomes, strict=False)
     ]
-    report = context.artifacts.put("report.png", draw_rows(rows), "image/png")
-    curve = draw_curve(done.delivered)
-    return report, context.artifacts.put("success-curve.png", curve, "image/png")
+    return File(REPORT, draw_rows(rows)), File(CURVE, draw_curve(done.delivered))

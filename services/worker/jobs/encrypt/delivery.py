@@ -13,9 +13,10 @@ from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners
 from services.worker.jobs.encrypt.pictures import amplified, report_card
 from services.worker.jobs.encrypt.plan import Setting
-from services.worker.jobs.encrypt.verify import Verified, least, verify_photo
+from services.worker.jobs.encrypt.verify import Detect, Verified, least, verify_photo
 from services.worker.jobs.kit.faces import as_box
-from services.worker.runtime.context import JobContext
+from services.worker.jobs.kit.files import File
+from services.worker.stopping import CancelCheck
 from shared.images import ImageLimits, sanitize
 from shared.results.encrypt import EncryptedFace, EncryptedImage
 from shared.specs.encrypt import EncryptSpec, PhotosTarget
@@ -33,14 +34,20 @@ class Chosen:
 
 
 def deliver(
-    context: JobContext,
     setting: Setting,
     index: int,
     file: PhotoFile,
     chosen: Sequence[Chosen],
     cloaks: Sequence[Cloak],
-) -> EncryptedImage:
-    """Put cloaks into a photo, write it, and verify the bytes that were written."""
+    *,
+    detect: Detect,
+    max_pixels: int,
+    check: CancelCheck,
+) -> tuple[EncryptedImage, list[File]]:
+    """Put cloaks into a photo, write it, and verify the bytes that were written.
+
+    Returns the photo's part of the result, and its files.
+    """
     spec = setting.spec
     alignments = [face.alignment for face in chosen]
     applied = apply_cloaks(
@@ -50,10 +57,8 @@ def deliver(
         eps=setting.config.eps,
     )
     data = file.write(applied.photo)
-    context.progress(100 * index + 90, 100 * len(spec.images), f"verifying photo {index + 1}")
-    delivered = reopened(context, data)
+    delivered = reopened(data, max_pixels)
     verified = verify_photo(
-        context,
         clean=file.pixels,
         delivered=delivered,
         boxes=[face.box for face in chosen],
@@ -63,6 +68,8 @@ def deliver(
         others=setting.others,
         targets=setting.targets,
         people=setting.people,
+        detect=detect,
+        check=check,
     )
     faces = tuple(
         _face(face, cloak, result, file.pixels, applied.photo)
@@ -73,7 +80,14 @@ def deliver(
     height, width = file.pixels.shape[:2]
     # Moved towards people on other photos, it is made of those, too.
     made_of = None if isinstance(spec.target, PhotosTarget) else index
-    return EncryptedImage(
+    report = report_card(file.pixels, delivered, alignments, faces)
+    difference = amplified(file.pixels, delivered)
+    files = [
+        File(name, data, file.media_type, image=made_of),
+        File(f"difference-{index}.png", difference, image=made_of),
+        File(f"report-{index}.png", report, image=made_of),
+    ]
+    image = EncryptedImage(
         image=spec.images[index],
         width=width,
         height=height,
@@ -81,38 +95,27 @@ def deliver(
         lossless=file.lossless,
         verdict=verdict,
         faces=faces,
-        photo=context.artifacts.put(name, data, file.media_type, image=made_of),
-        difference=context.artifacts.put(
-            f"difference-{index}.png",
-            amplified(file.pixels, delivered),
-            "image/png",
-            image=made_of,
-        ),
-        report=context.artifacts.put(
-            f"report-{index}.png",
-            report_card(file.pixels, delivered, alignments, faces),
-            "image/png",
-            image=made_of,
-        ),
-        notes=(*context.inputs.notes(index), *file.notes),
+        photo=files[0].name,
+        difference=files[1].name,
+        report=files[2].name,
+        notes=file.notes,
     )
+    return image, files
 
 
-def reopened(context: JobContext, data: bytes) -> Pixels:
+def reopened(data: bytes, max_pixels: int) -> Pixels:
     """Read what is delivered as a stranger would: from its bytes alone."""
-    limits = ImageLimits(max_bytes=2**31, max_pixels=context.settings.max_image_pixels)
+    limits = ImageLimits(max_bytes=2**31, max_pixels=max_pixels)
     stored = sanitize(data, limits)
     return open_photo(stored.data, stored.orientation).pixels
 
 
-def untouched(
-    context: JobContext, spec: EncryptSpec, index: int, file: PhotoFile
-) -> EncryptedImage:
+def untouched(spec: EncryptSpec, index: int, file: PhotoFile) -> tuple[EncryptedImage, list[File]]:
     """Deliver a photo without a face: its metadata are gone, and nothing else happened."""
     height, width = file.pixels.shape[:2]
     data = file.write(file.pixels)
     name = f"no-face-{index}.{_SUFFIXES[file.media_type]}"
-    return EncryptedImage(
+    image = EncryptedImage(
         image=spec.images[index],
         width=width,
         height=height,
@@ -120,15 +123,12 @@ def untouched(
         lossless=file.lossless,
         verdict="no-face",
         faces=(),
-        photo=context.artifacts.put(name, data, file.media_type, image=index),
+        photo=name,
         difference=None,
         report=None,
-        notes=(
-            *context.inputs.notes(index),
-            *file.notes,
-            "no face was found: only the metadata were removed",
-        ),
+        notes=(*file.notes, "no face was found: only the metadata were removed"),
     )
+    return image, [File(name, data, file.media_type, image=index)]
 
 
 def _face(

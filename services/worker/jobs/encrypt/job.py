@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
 from services.worker.jobs.encrypt.delivery import Chosen, deliver, untouched
-from services.worker.jobs.encrypt.plan import Setting, frame_of, opened, prepare
+from services.worker.jobs.encrypt.inputs import frame_of, opened, prepare
+from services.worker.jobs.encrypt.plan import Setting
 from services.worker.jobs.encrypt.verify import job_verdict
+from services.worker.jobs.kit.files import store
 from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import Roles, held_out
@@ -74,13 +77,28 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
     """Cloak one photo; returns it and the seconds that the search took."""
     spec = setting.spec
     file = opened(context, index)
+    file = replace(file, notes=(*context.inputs.notes(index), *file.notes))
     chosen = _choose(context, spec, index, file.pixels)
     if not chosen:
-        return untouched(context, spec, index, file), 0.0
+        image, files = untouched(spec, index, file)
+        store(context, files)
+        return image, 0.0
     began = time.monotonic()
     cloaks = _search(context, setting, index, file, chosen)
     seconds = time.monotonic() - began
-    return deliver(context, setting, index, file, chosen, cloaks), seconds
+    context.progress(100 * index + 90, 100 * len(spec.images), f"verifying photo {index + 1}")
+    image, files = deliver(
+        setting,
+        index,
+        file,
+        chosen,
+        cloaks,
+        detect=face_detector(context.models, context.device).detect,
+        max_pixels=context.settings.max_image_pixels,
+        check=context.check,
+    )
+    store(context, files)
+    return image, seconds
 
 
 def _choose(context: JobContext, spec: EncryptSpec, index: int, photo: Pixels) -> list[Chosen]:

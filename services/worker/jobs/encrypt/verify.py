@@ -1,6 +1,6 @@
 """What recognizers make of a delivered photo, and the verdict on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,16 +18,18 @@ from services.worker.faces.cloaking.verify import (
     see,
 )
 from services.worker.faces.crops import Pixels
-from services.worker.faces.face import Corners
-from services.worker.jobs.kit.models import face_detector
+from services.worker.faces.face import Corners, Face
 from services.worker.jobs.kit.recognizers import LoadedRecognizer, embeddings_of, held_out
-from services.worker.runtime.context import JobContext
+from services.worker.stopping import CancelCheck
 from shared.results.encrypt import Identified, Similarity, Verdict
 
 # From the least to the most that can be said for a photo.
 ORDER: tuple[Verdict, ...] = ("unprotected", "no-face", "unverified", "weak", "protected")
 LENIENT, STRICT = "0.01", "0.001"  # false-accept rates
 SCALE = 24.0  # of similarities in a softmax: the recognizers that ship learned with it
+
+
+Detect = Callable[[Pixels], list[Face]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,6 @@ class Verified:
 
 
 def verify_photo(
-    context: JobContext,
     *,
     clean: Pixels,
     delivered: Pixels,
@@ -52,11 +53,12 @@ def verify_photo(
     others: Tensor | None,
     targets: tuple[Tensor, ...] | None,
     people: Mapping[str, Tensor],
+    detect: Detect,
+    check: CancelCheck,
 ) -> list[Verified]:
     """Find the faces again in the delivered pixels and ask every recognizer."""
-    detector = face_detector(context.models, context.device)
-    found = find_again(delivered, boxes, detector.detect)
-    context.check()
+    found = find_again(delivered, boxes, detect)
+    check()
     seen = see(clean, delivered, alignments, found)
     cards = [one.card for one in surrogates]
     rows: list[list[Similarity]] = [[] for _ in boxes]
@@ -72,7 +74,7 @@ def verify_photo(
             rows[row].append(one.model_copy(update=_named(loaded, face, named)))
             if is_judge and held_out(loaded.card, cards):
                 words[row].append(verdict_of(similar, loaded.thresholds))
-        context.check()
+        check()
     height, width = clean.shape[:2]
     return [
         Verified(

@@ -6,20 +6,21 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.runtime.context import JobContext
 
 _TENSORS, _VALUES = "done.safetensors", "done.json"
 
 
-class Ledger:
+class EvaluateCheckpoint:
     """Finished pieces of work by name: tensors and JSON values, saved after each."""
 
     def __init__(self, context: JobContext) -> None:
-        self._context = context
+        self._writer = CheckpointWriter(context)
         self._tensors: dict[str, Tensor] = {}
         self._values: dict[str, Any] = {}
-        found = context.checkpoints.load()
-        if found and _TENSORS in found and _VALUES in found:
+        found = self._writer.load(_TENSORS, _VALUES)
+        if found is not None:
             self._tensors = load(found[_TENSORS])
             self._values = json.loads(found[_VALUES])
 
@@ -41,8 +42,9 @@ class Ledger:
         kept = {f"{name}|{key}": tensor.contiguous() for key, tensor in tensors.items()}
         self._tensors |= kept
         self._values[name] = values
-        self._context.checkpoints.save(
-            {_TENSORS: save(self._tensors), _VALUES: json.dumps(self._values).encode()}
+        self._writer.save(
+            lambda: {_TENSORS: save(self._tensors), _VALUES: json.dumps(self._values).encode()},
+            milestone=True,
         )
 
     def forget(self, name: str) -> None:

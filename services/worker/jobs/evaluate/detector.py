@@ -13,7 +13,7 @@ from services.worker.defenses.thresholds import known_threshold
 from services.worker.evaluation.detection import Detected, Scores, judge_detector
 from services.worker.evaluation.robustness import Row
 from services.worker.evaluation.table import draw_detection
-from services.worker.jobs.evaluate.state import as_figure, as_rate
+from services.worker.jobs.kit.rates import as_figure, as_rate
 from services.worker.models.predict import as_input
 from services.worker.models.registry import LoadedModel
 from services.worker.stopping import CancelCheck

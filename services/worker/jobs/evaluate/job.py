@@ -7,19 +7,20 @@ from services.worker.evaluation.pictures import draw_errors, draw_report
 from services.worker.evaluation.report import full_report
 from services.worker.evaluation.robustness import find_faults
 from services.worker.jobs.evaluate import detector
-from services.worker.jobs.evaluate.checkpoint import Ledger
+from services.worker.jobs.evaluate.checkpoint import EvaluateCheckpoint
+from services.worker.jobs.evaluate.inputs import Material, load_models
 from services.worker.jobs.evaluate.plan import (
     PROBED,
-    Material,
     estimate_seconds,
-    load_models,
     plan_rows,
-    spoken,
 )
 from services.worker.jobs.evaluate.rounds import make_rounds
 from services.worker.jobs.evaluate.rows import judge_detector, make_rows, make_table, uncalibrated
-from services.worker.jobs.evaluate.state import Work, as_figure, as_rate
+from services.worker.jobs.evaluate.state import Work
+from services.worker.jobs.kit.duration import format_duration
+from services.worker.jobs.kit.files import store
 from services.worker.jobs.kit.provenance import device_name, model_used, versions
+from services.worker.jobs.kit.rates import as_figure, as_rate
 from services.worker.models.predict import predict
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
@@ -34,12 +35,15 @@ def run(context: JobContext, spec: EvaluateSpec) -> EvaluateResult:
     began = time.monotonic()
     job = _prepared(context, spec)
     seconds = _announce(job)
-    reports = tuple(_report(job, loaded) for loaded in job.models)
+    reports = tuple(_report(context, job, loaded) for loaded in job.models)
     rows = make_rows(job)
     table, files = make_table(job, rows)
+    store(context, files.values())
     detectors, detection = judge_detector(job, rows)
+    store(context, detection)
     rounds, curve = make_rounds(job)
-    first = files.get("table") or curve or reports[0].picture
+    store(context, curve)
+    names = {field: file.name for field, file in files.items()}
     return EvaluateResult(
         parameters={
             **spec.model_dump(mode="json", exclude={"images", "labels"}),
@@ -49,19 +53,19 @@ def run(context: JobContext, spec: EvaluateSpec) -> EvaluateResult:
         device=device_name(context.device),
         versions=versions(),
         timing=Timing(total=round(time.monotonic() - began, 4)),
-        main_artifact=first,
+        main_artifact=next(iter(names.values()), curve[0].name if curve else reports[0].picture),
         warnings=(*job.material.warnings, *find_faults(rows), *uncalibrated(detectors)),
         estimated_seconds=seconds,
         reports=reports,
         rows=table,
         detectors=detectors,
         rounds=rounds,
-        table=files.get("table"),
-        table_csv=files.get("csv"),
-        table_json=files.get("json"),
-        sweep=files.get("sweep"),
-        detection=detection,
-        cycle=curve,
+        table=names.get("table"),
+        table_csv=names.get("csv"),
+        table_json=names.get("json"),
+        sweep=names.get("sweep"),
+        detection=detection[0].name if detection else None,
+        cycle=curve[0].name if curve else None,
     )
 
 
@@ -69,17 +73,19 @@ def _prepared(context: JobContext, spec: EvaluateSpec) -> Work:
     models = load_models(context, spec)
     pack = PackedDataset(context.inputs.dataset(spec.data.dataset)) if spec.data else None
     material = Material(context, spec, pack)
-    return Work(context, spec, models, material, plan_rows(spec, models), Ledger(context))
+    checkpoint = EvaluateCheckpoint(context)
+    plans = plan_rows(spec, models)
+    return Work(spec, models, material, plans, checkpoint, context.check, context.progress)
 
 
 def _announce(job: Work) -> float:
     """Count the work and say how long it will take."""
     chunks = sum(len(job.parts(plan)) for plan in job.plans)
     job.total = len(job.models) + chunks + 1 + 3 * job.spec.rounds + bool(job.spec.rounds)
-    seconds = estimate_seconds(job.plans, job.pictures, job.context.check)
+    seconds = estimate_seconds(job.plans, job.pictures, job.check)
     for plan in filter(job.detects, job.plans):
         seconds += detector.seconds(
-            job.owner(plan), job.pictures(plan), probed=PROBED, check=job.context.check
+            job.owner(plan), job.pictures(plan), probed=PROBED, check=job.check
         )
     if job.spec.rounds:
         loaded = job.models[0]
@@ -94,18 +100,16 @@ def _announce(job: Work) -> float:
         seconds += job.spec.rounds * one
     seconds = round(seconds, 3)
     job.say(
-        f"{chunks} parts of {len(job.plans)} rows: at most about {spoken(seconds)}",
+        f"{chunks} parts of {len(job.plans)} rows: at most about {format_duration(seconds)}",
         estimated_seconds=seconds,
     )
     return seconds
 
 
-def _report(job: Work, loaded: LoadedModel) -> ModelReport:
+def _report(context: JobContext, job: Work, loaded: LoadedModel) -> ModelReport:
     """Judge a model on clean images; draw and store all of it."""
     data = job.material.of(loaded, loaded.classifier.input_size[0])
-    logits = predict(
-        loaded.classifier, data.images, device=loaded.device, check_cancel=job.context.check
-    )
+    logits = predict(loaded.classifier, data.images, device=loaded.device, check_cancel=job.check)
     probabilities, labels = logits.double().softmax(1).numpy(), data.labels.numpy()
     report = full_report(
         probabilities,
@@ -115,9 +119,9 @@ def _report(job: Work, loaded: LoadedModel) -> ModelReport:
         sources=job.material.sources(loaded),
         seed=job.spec.seed,
         draws=job.spec.bootstrap,
-        check_cancel=job.context.check,
+        check_cancel=job.check,
     )
-    name, put, whole = loaded.card.id[:60], job.context.artifacts.put, report.whole
+    name, put, whole = loaded.card.id[:60], context.artifacts.put, report.whole
     picture = draw_report(report, probabilities, labels, title=loaded.card.id)
     errors = draw_errors(data.images, probabilities, labels, data.classes)
     job.done += 1

@@ -25,6 +25,7 @@ from services.worker.evaluation.table import as_csv, document, draw_sweep, draw_
 from services.worker.jobs.evaluate import detector
 from services.worker.jobs.evaluate.plan import RowPlan
 from services.worker.jobs.evaluate.state import Work
+from services.worker.jobs.kit.files import File
 from shared.results.evaluate import DetectorRow, TableRow
 
 Tensors = dict[str, Tensor]
@@ -41,9 +42,9 @@ def _row(job: Work, plan: RowPlan) -> Row:
     parts: list[Tensors] = []
     for numbers in job.parts(plan):
         name = job.piece(plan.key, numbers)
-        if name not in job.ledger:
-            job.ledger.put(name, *_attack_part(job, plan, data, numbers))
-        tensors, values = job.ledger.get(name)
+        if name not in job.checkpoint:
+            job.checkpoint.put(name, *_attack_part(job, plan, data, numbers))
+        tensors, values = job.checkpoint.get(name)
         parts.append(tensors)
         batches.append(unpack_batch(tensors, values))
         job.done += 1
@@ -95,7 +96,7 @@ def _attack_part(
     job: Work, plan: RowPlan, data: LabeledImages, numbers: range
 ) -> tuple[Tensors, dict[str, Any]]:
     start, chosen = numbers.start, data.select(numbers)
-    check, seed = job.context.check, job.spec.seed
+    check, seed = job.check, job.spec.seed
     where = f"{job.owner(plan).card.id}, {plan.defense_name}, from image {start}"
     batch = attack_images(
         plan.setting,
@@ -104,7 +105,9 @@ def _attack_part(
         chosen.labels,
         indices=numbers,
         seed=seed,
-        progress=lambda done, total, said: job.say(f"{where}: step {done} of {total}, {said}"),
+        progress=lambda done, total, message: job.say(
+            f"{where}: step {done} of {total}, {message}"
+        ),
         check_cancel=check,
     )
 
@@ -132,7 +135,7 @@ def _attack_part(
         tensors["scores.clean"] = detector.scores(loaded, chosen.images, check=check)
         tensors["scores.attacked"] = detector.scores(loaded, adversarial(batch), check=check)
     if plan.beside is not None:
-        undefended = unpack_batch(*job.ledger.get(job.piece(plan.beside, numbers)))
+        undefended = unpack_batch(*job.checkpoint.get(job.piece(plan.beside, numbers)))
         moved = transfer(
             plan.setting, undefended, chosen.labels, seed=seed, first=start, check_cancel=check
         )
@@ -140,8 +143,8 @@ def _attack_part(
     return tensors, values
 
 
-def make_table(job: Work, rows: list[Row]) -> tuple[tuple[TableRow, ...], dict[str, str]]:
-    """Compare the rows and store the table."""
+def make_table(job: Work, rows: list[Row]) -> tuple[tuple[TableRow, ...], dict[str, File]]:
+    """Compare the rows and draw the table; the files by the result's fields."""
     if not rows:
         return (), {}
     made = {plan.key: row for plan, row in zip(job.plans, rows, strict=True)}
@@ -149,37 +152,35 @@ def make_table(job: Work, rows: list[Row]) -> tuple[tuple[TableRow, ...], dict[s
         document(row, None if plan.beside is None else compare(row, made[plan.beside]))
         for plan, row in zip(job.plans, rows, strict=True)
     ]
-    put = job.context.artifacts.put
     as_json = json.dumps(documents, indent=2).encode()
     files = {
-        "table": put("table.png", draw_table(documents, title="under attack"), "image/png"),
-        "csv": put("table.csv", as_csv(documents), "text/csv"),
-        "json": put("table.json", as_json, "application/json"),
+        "table": File("table.png", draw_table(documents, title="under attack")),
+        "csv": File("table.csv", as_csv(documents), "text/csv"),
+        "json": File("table.json", as_json, "application/json"),
     }
     if job.spec.sweep is not None:
         picture = draw_sweep(documents, job.spec.sweep.parameter)
-        files["sweep"] = put("sweep.png", picture, "image/png")
+        files["sweep"] = File("sweep.png", picture)
     return tuple(TableRow.model_validate(found) for found in documents), files
 
 
-def judge_detector(job: Work, rows: list[Row]) -> tuple[tuple[DetectorRow, ...], str | None]:
+def judge_detector(job: Work, rows: list[Row]) -> tuple[tuple[DetectorRow, ...], tuple[File, ...]]:
     """Judge the detector by the scores that were taken along with the rows."""
     found = []
     for plan, row in zip(job.plans, rows, strict=True):
         if not job.detects(plan):
             continue
         data = job.pictures(plan)
-        parts = [job.ledger.get(job.piece(plan.key, part))[0] for part in job.parts(plan)]
+        parts = [job.checkpoint.get(job.piece(plan.key, part))[0] for part in job.parts(plan)]
         clean, attacked = (
             torch.cat([part[f"scores.{kind}"] for part in parts]).numpy()
             for kind in ("clean", "attacked")
         )
         found.append(detector.Scored(row, clean, attacked, data.groups))
     if not found:
-        return (), None
-    judged = detector.judge(found, job.spec, check=job.context.check)
-    picture = job.context.artifacts.put("detection.png", detector.draw(found), "image/png")
-    return tuple(judged), picture
+        return (), ()
+    judged = detector.judge(found, job.spec, check=job.check)
+    return tuple(judged), (File("detection.png", detector.draw(found)),)
 
 
 def uncalibrated(rows: Sequence[DetectorRow]) -> tuple[str, ...]:

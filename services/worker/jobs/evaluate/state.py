@@ -1,17 +1,15 @@
-"""What is known of an ``evaluate`` job while it goes on, and its figures as results show them."""
+"""What is known of an ``evaluate`` job while it goes on."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from services.worker.datasets.labeled import LabeledImages
-from services.worker.evaluation.bootstrap import Interval
-from services.worker.evaluation.metrics import Rate as Proportion
-from services.worker.jobs.evaluate.checkpoint import Ledger
-from services.worker.jobs.evaluate.plan import Material, RowPlan, most_passes
+from services.worker.jobs.evaluate.checkpoint import EvaluateCheckpoint
+from services.worker.jobs.evaluate.inputs import Material
+from services.worker.jobs.evaluate.plan import RowPlan, most_passes
 from services.worker.models.registry import LoadedModel
-from services.worker.runtime.context import JobContext
-from shared.results.evaluate import Figure, Rate
+from services.worker.stopping import CancelCheck
 from shared.specs.evaluate import EvaluateSpec
 
 CHUNK = 50
@@ -23,12 +21,13 @@ PIXELS_A_PART = 5e9
 class Work:
     """A job: its models, pictures and rows, what is done, and how far it is."""
 
-    context: JobContext
     spec: EvaluateSpec
     models: list[LoadedModel]
     material: Material
     plans: list[RowPlan]
-    ledger: Ledger
+    checkpoint: EvaluateCheckpoint
+    check: CancelCheck
+    report: Callable[..., None]
     total: int = 1
     done: int = 0
 
@@ -53,7 +52,7 @@ class Work:
 
     @staticmethod
     def piece(key: str, numbers: range) -> str:
-        """Name a part of the row ``key`` in the ledger."""
+        """Name a part of the row ``key`` in the checkpoint."""
         return f"{key}/{numbers.start}-{numbers.stop}"
 
     def detects(self, plan: RowPlan) -> bool:
@@ -63,24 +62,4 @@ class Work:
 
     def say(self, message: str, **data: Any) -> None:
         """Report progress."""
-        self.context.progress(self.done, self.total, message, **data)
-
-
-def as_rate(rate: Proportion) -> Rate:
-    """Return a proportion as results show it."""
-    return Rate(
-        successes=rate.successes,
-        total=rate.total,
-        rate=rate.value if rate.total else None,
-        low=rate.low,
-        high=rate.high,
-    )
-
-
-def as_figure(interval: Interval) -> Figure:
-    """Return a figure as results show it."""
-    value, low, high = (
-        None if math.isnan(number) else number
-        for number in (interval.value, interval.low, interval.high)
-    )
-    return Figure(value=value, low=low, high=high)
+        self.report(self.done, self.total, message, **data)

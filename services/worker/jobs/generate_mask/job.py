@@ -14,6 +14,7 @@ from services.worker.jobs.generate_mask.inputs import Sides, one_person, read_we
 from services.worker.jobs.generate_mask.live import LiveDesigns
 from services.worker.jobs.generate_mask.pictures import curves, sheet, worn
 from services.worker.jobs.generate_mask.verify import judge
+from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import (
     Roles,
@@ -42,7 +43,7 @@ from shared.results.generate_mask import (
 from shared.specs.generate_mask import GenerateMaskSpec
 
 TASK = "mask-generator"
-SAVE_SECONDS = 30.0
+_TENSORS, _VALUES = "state.safetensors", "state.json"
 LICENSE = "as the photos it was trained on allow; research and evaluation"
 
 
@@ -81,10 +82,15 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
         figures: tuple[MaskFigures, ...] = ()
         if made.sides is not None and made.roles is not None:
             context.progress(97, 100, "asking the recognizers")
-            figures, said = judge(
-                context, spec, made.sides, made.roles, ours=drawn, untrained=made.untrained(spec)
+            figures, unable = judge(
+                spec,
+                made.sides,
+                made.roles,
+                ours=drawn,
+                untrained=made.untrained(spec),
+                check=context.check,
             )
-            warnings += said
+            warnings += unable
         model_id = _keep(context, spec, made)
         shown = None
         if made.sides is not None:
@@ -136,17 +142,13 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         seed=spec.seed,
         **spec.hyperparameters.model_dump(),
     )
-    kept = context.checkpoints.load()
-    resume = unpack(kept["state.safetensors"], kept["state.json"].decode()) if kept else None
-    saved_at = time.monotonic()
+    writer = CheckpointWriter(context)
+    kept = writer.load(_TENSORS, _VALUES)
+    resume = unpack(kept[_TENSORS], kept[_VALUES].decode()) if kept else None
 
-    def save(state: State) -> None:
-        nonlocal saved_at
-        if time.monotonic() - saved_at >= SAVE_SECONDS:
-            tensors, document = pack(state)
-            files = {"state.safetensors": tensors, "state.json": document.encode()}
-            context.checkpoints.save(files)
-            saved_at = time.monotonic()
+    def files(state: State) -> dict[str, bytes]:
+        tensors, document = pack(state)
+        return {_TENSORS: tensors, _VALUES: document.encode()}
 
     def progress(epoch: MaskEpoch, epochs: int) -> None:
         message = f"epoch {epoch.number} of {epochs}: similarity {epoch.similarity:.3f}"
@@ -158,9 +160,9 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
         [one.recognizer for one in roles.surrogates],
         config,
         progress=progress,
-        watch=LiveDesigns(context, spec.seed),
+        watch=LiveDesigns(context.event, spec.seed),
         check_cancel=context.check,
-        save=save,
+        save=lambda state: writer.save(lambda: files(state)),
         resume=resume,
     )
     embeddings = None

@@ -1,10 +1,11 @@
 """Designs of a generator in training, for those who follow its job's events."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from services.worker.encoding import thumbnail
 from services.worker.masks.training import Live
-from services.worker.runtime.context import JobContext
 
 SHOW_SECONDS = 5.0
 SHOW_SHARE = 0.05  # of the run so far: events of a long one stay few
@@ -14,8 +15,8 @@ SIDE = 2  # designs a row, and rows
 class LiveDesigns:
     """Sends ``designs`` events: ``epoch``, and a small picture of what is drawn by then."""
 
-    def __init__(self, context: JobContext, seed: int) -> None:
-        self._context, self._seed = context, seed
+    def __init__(self, event: Callable[[str, dict[str, Any]], None], seed: int) -> None:
+        self._event, self._seed = event, seed
         self._began = time.monotonic()
         self._show_at = self._began + SHOW_SECONDS
 
@@ -28,4 +29,4 @@ class LiveDesigns:
         drawn = live.draw(SIDE * SIDE, self._seed).unflatten(0, (SIDE, SIDE))
         square = drawn.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
         picture = thumbnail((255 * square).round().byte().numpy())
-        self._context.event("designs", {"epoch": live.epoch.number, "picture": picture})
+        self._event("designs", {"epoch": live.epoch.number, "picture": picture})

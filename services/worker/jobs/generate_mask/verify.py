@@ -4,14 +4,14 @@ from contextlib import suppress
 
 import torch
 
-from services.worker.evaluation.metrics import Rate
 from services.worker.jobs.generate_mask.inputs import Sides
+from services.worker.jobs.kit.rates import as_accuracy
 from services.worker.jobs.kit.recognizers import LEAST_RANK_1, LoadedRecognizer, Roles, held_out
 from services.worker.masks.designs import Designs
 from services.worker.masks.evaluation import MaskJudge, random_pattern
 from services.worker.masks.outlines import plain
 from services.worker.masks.wearers import Wearers, gallery
-from services.worker.runtime.context import JobContext
+from services.worker.stopping import CancelCheck
 from shared.results.generate_mask import MaskFigures
 from shared.results.train import Accuracy
 from shared.specs.generate_mask import GenerateMaskSpec
@@ -20,13 +20,13 @@ BLUE, WHITE = (0.35, 0.6, 0.85), (0.92, 0.92, 0.92)
 
 
 def judge(
-    context: JobContext,
     spec: GenerateMaskSpec,
     sides: Sides,
     roles: Roles,
     *,
     ours: Designs,
     untrained: Designs,
+    check: CancelCheck,
 ) -> tuple[tuple[MaskFigures, ...], list[str]]:
     """Ask every recognizer about the people held out, and say what keeps it from an answer."""
     if sides.held_out is None:
@@ -48,7 +48,7 @@ def judge(
         if judge is None and not warnings:
             warnings.append("too few people or photos were held out to count who is recognized")
         for name, design in wearings.items():
-            context.check()
+            check()
             rank_1, accepted, similarity = _seen(spec, sides, loaded, judge, design)
             if is_judge and name == "plain blue" and rank_1 is not None:
                 warnings += _unable(loaded.card.id, rank_1)
@@ -97,7 +97,7 @@ def _seen(
         raise ValueError("nobody was held out")
     if judge is not None:
         found = judge.bare if design is None else judge.wearing(design, shape=spec.shape)
-        return _accuracy(found.rank_1), _accuracy(found.accepted), found.similarity
+        return as_accuracy(found.rank_1), as_accuracy(found.accepted), found.similarity
     known = sides.training if len(wearers.names) == 1 else wearers
     return None, None, _similarity(loaded, known, wearers, design, spec)
 
@@ -119,9 +119,3 @@ def _similarity(
     device = next(recognizer.parameters()).device
     embeddings = recognizer.of_frames(faces.to(device)).cpu()
     return float((embeddings * mine).sum(1).mean())
-
-
-def _accuracy(rate: Rate) -> Accuracy:
-    return Accuracy(
-        right=rate.successes, total=rate.total, rate=rate.value, low=rate.low, high=rate.high
-    )

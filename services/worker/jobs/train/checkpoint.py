@@ -1,4 +1,4 @@
-"""The course of a ``train`` job: its phases, progress and checkpoints."""
+"""The training of a ``train`` job, phase by phase, with its progress and checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from services.worker.datasets.splits import Sides
+from services.worker.jobs.kit import checkpoint
+from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.jobs.train.plan import Plan
 from services.worker.models.base import Classifier
 from services.worker.runtime.context import JobContext
@@ -18,13 +20,11 @@ from services.worker.training.loop import State, train
 from services.worker.training.transfer import train_head
 from shared.results.train import EpochFigures
 
-SAVE_SECONDS = 60.0
-# Of the time, at most this share goes into checkpoints within epochs.
-SAVE_SHARE = 0.1
+_TENSORS, _VALUES = "state.safetensors", "state.json"
 
 
 @dataclass
-class Course:
+class CheckpointedTraining:
     """One run of the job, from the phase and step on that its checkpoint has reached.
 
     Phases are ``teacher`` (trained first, where a distillation names none) and ``student``.
@@ -37,16 +37,15 @@ class Course:
     left: tuple[str, ...] = ()
     teacher_weights: dict[str, torch.Tensor] | None = None
     resumed: State | None = None
-    saved_in_s: float = 0.0
-    saved_at: float = 0.0
     last_epoch: Epoch | None = None
 
     def __post_init__(self) -> None:
         self.left = self.phases
-        files = self.context.checkpoints.load()
+        self.writer = CheckpointWriter(self.context)
+        files = self.writer.load(_TENSORS, _VALUES)
         if files is None:
             return
-        state = unpack(files["state.safetensors"], files["state.json"].decode())
+        state = unpack(files[_TENSORS], files[_VALUES].decode())
         # Another worker may have other hardware: a run ends at the precision it began with.
         self.plan = replace(self.plan, config=replace(self.plan.config, bf16=state["bf16"]))
         self.left = tuple(state["left"])
@@ -97,7 +96,7 @@ class Course:
             "watch": self._watch(phase, steps),
             "check_cancel": self.context.check,
             "save": lambda state: self._save(phase, state),
-            "save_every_s": SAVE_SECONDS,
+            "save_every_s": checkpoint.OFFER_SECONDS,
             "resume": resume,
         }
 
@@ -142,10 +141,9 @@ class Course:
             # Progress is written seldom; an epoch's figures must not fall between.
             figures = figures_of(self.last_epoch).model_dump(mode="json")
             self.context.event("epoch", {"phase": phase, **figures})
-        pause = self.saved_in_s / SAVE_SHARE
-        if within and time.monotonic() - self.saved_at < pause:
-            return
-        start = time.monotonic()
+        self.writer.save(lambda: self._files(phase, state), milestone=not within)
+
+    def _files(self, phase: str, state: State) -> dict[str, bytes]:
         tensors, document = pack(
             {
                 "left": self.phases[self.phases.index(phase) :],
@@ -154,11 +152,7 @@ class Course:
                 "loop": state,
             }
         )
-        self.context.checkpoints.save(
-            {"state.safetensors": tensors, "state.json": document.encode()}
-        )
-        self.saved_at = time.monotonic()
-        self.saved_in_s = self.saved_at - start
+        return {_TENSORS: tensors, _VALUES: document.encode()}
 
 
 def _steps(sides: Sides, plan: Plan, *, times: int = 1) -> int:

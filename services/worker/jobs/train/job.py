@@ -11,9 +11,11 @@ from torch import Tensor
 
 from services.worker.datasets.packs import PackedDataset
 from services.worker.datasets.splits import Sides
-from services.worker.evaluation.metrics import Rate, wilson
+from services.worker.evaluation.metrics import wilson
+from services.worker.jobs.kit.duration import format_duration
 from services.worker.jobs.kit.provenance import device_name, versions
-from services.worker.jobs.train.checkpoint import Course, figures_of
+from services.worker.jobs.kit.rates import as_accuracy
+from services.worker.jobs.train.checkpoint import CheckpointedTraining, figures_of
 from services.worker.jobs.train.inputs import (
     class_names,
     count,
@@ -22,14 +24,8 @@ from services.worker.jobs.train.inputs import (
     refuse_too_many,
 )
 from services.worker.jobs.train.pictures import draw_curves
-from services.worker.jobs.train.plan import (
-    Origin,
-    Plan,
-    find_model,
-    load_teacher,
-    make_plan,
-    start,
-)
+from services.worker.jobs.train.plan import Plan, make_plan
+from services.worker.jobs.train.start import Origin, find_model, load_teacher, start
 from services.worker.models.base import Classifier
 from services.worker.models.predict import predict
 from services.worker.models.registry import LoadedModel, find_models, pack_weights
@@ -72,14 +68,14 @@ def run(context: JobContext, spec: TrainSpec) -> TrainResult:
     phases: tuple[str, ...] = ("student",)
     if isinstance(spec.robust, Distillation) and job.teacher is None:
         phases = ("teacher", "student")
-    course = Course(context, job.plan, phases, job.estimated_seconds)
-    job.plan = course.plan
+    training = CheckpointedTraining(context, job.plan, phases, job.estimated_seconds)
+    job.plan = training.plan
     sides = read_sides(context, spec, job.packs, job.plan.classes, size=job.plan.size)
-    trained = _train(job, course, sides)
+    trained = _train(job, training, sides)
     try:
         if trained.stopped is not None:
             raise trained.stopped
-        context.progress(course.total, course.total + 1, "judging the model on the test split")
+        context.progress(training.total, training.total + 1, "judging the model on the test split")
         test = _judged(job, sides)
     except Stopped as stop:
         if stop.ends_job:
@@ -123,7 +119,7 @@ def _prepared(context: JobContext, spec: TrainSpec) -> _Job:
         teacher=Teacher(teacher.classifier, plan.config.temperature) if teacher else None,
         head_only=spec.method.name == "features",
     )
-    message = f"{counts['train']} images to learn from: at most about {_spoken(seconds)}"
+    message = f"{counts['train']} images to learn from: at most about {format_duration(seconds)}"
     context.progress(0, 1, message, estimated_seconds=round(seconds, 1))
     return _Job(context, spec, packs, plan, classifier, origin, teacher, seconds, began)
 
@@ -139,28 +135,22 @@ def _refuse_taken_name(context: JobContext, model_id: str) -> None:
         raise Problem("model-exists", f"There is a model {model_id!r} already.")
 
 
-def _spoken(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _train(job: _Job, course: Course, sides: Sides) -> Trained:
+def _train(job: _Job, training: CheckpointedTraining, sides: Sides) -> Trained:
     """Run the phases that are left; returns the last one's outcome, the model in ``job``."""
     heat = job.plan.config.temperature
-    if "teacher" in course.left:
-        first = course.learn("teacher", copy.deepcopy(job.classifier), sides, None)
+    if "teacher" in training.left:
+        first = training.learn("teacher", copy.deepcopy(job.classifier), sides, None)
         if first.stopped is not None:
             raise first.stopped
-        course.teacher_weights = dict(first.classifier.state_dict())
+        training.teacher_weights = dict(first.classifier.state_dict())
     teacher = None
     if job.teacher is not None:
         teacher = Teacher(job.teacher.classifier, heat)
-    elif course.teacher_weights is not None:
-        teacher = Teacher(_frozen(job, course.teacher_weights), heat)
+    elif training.teacher_weights is not None:
+        teacher = Teacher(_frozen(job, training.teacher_weights), heat)
     if job.spec.method.name == "features":
-        return course.learn_head(job.classifier, sides)
-    return course.learn("student", job.classifier, sides, teacher)
+        return training.learn_head(job.classifier, sides)
+    return training.learn("student", job.classifier, sides, teacher)
 
 
 def _frozen(job: _Job, weights: dict[str, Tensor]) -> Classifier:
@@ -183,25 +173,15 @@ def _judged(job: _Job, sides: Sides) -> HeldOutFigures | None:
     )
     right = logits.argmax(1) == sides.test.labels
     recall = {
-        name: _accuracy(wilson(int(right[sides.test.labels == i].sum()), total))
+        name: as_accuracy(wilson(int(right[sides.test.labels == i].sum()), total))
         for i, (name, total) in enumerate(sides.test.counts.items())
     }
-    return HeldOutFigures(accuracy=_accuracy(wilson(int(right.sum()), len(right))), recall=recall)
-
-
-def _accuracy(rate: Rate) -> Accuracy:
-    return Accuracy(
-        right=rate.successes,
-        total=rate.total,
-        rate=rate.value if rate.total else None,
-        low=rate.low,
-        high=rate.high,
-    )
+    return HeldOutFigures(accuracy=as_accuracy(wilson(int(right.sum()), len(right))), recall=recall)
 
 
 def _validation(sides: Sides, trained: Trained) -> Accuracy:
     right = round(trained.best.val_accuracy * len(sides.val))
-    return _accuracy(wilson(right, len(sides.val)))
+    return as_accuracy(wilson(right, len(sides.val)))
 
 
 def _register(

@@ -6,7 +6,10 @@ import time
 from dataclasses import replace
 
 from services.worker.encoding import thumbnail
-from services.worker.jobs.generate_mask.hog.report import put_design, report
+from services.worker.jobs.generate_mask.hog.report import draw_design, report
+from services.worker.jobs.kit import checkpoint
+from services.worker.jobs.kit.checkpoint import CheckpointWriter
+from services.worker.jobs.kit.files import store
 from services.worker.masks.hog.annealing import HogResult, Live, anneal
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys, Hide
@@ -23,7 +26,6 @@ from shared.specs.hog import HogSettings
 
 logger = logging.getLogger(__name__)
 
-SAVE_SECONDS = 30.0
 SHOW_SECONDS = 5.0  # between two pictures of the best so far, at first
 SHOW_SHARE = 0.05  # later: this share of the time so far, an hour has some 90 of them
 CHECKPOINT = "annealing.safetensors"
@@ -39,24 +41,26 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
     """Anneal a pattern; a job that is stopped leaves the best so far."""
     began = time.monotonic()
     problem = Problem(pattern_of(spec.hog), _objective(context, spec))
-    course = _Course(context, spec, began)
-    found = course.anneal(problem)
+    annealing = _Annealing(context, spec, began)
+    found = annealing.anneal(problem)
     try:
         if found.stopped is not None:
             raise found.stopped
-        return report(
-            context,
+        context.progress(96, 100, "asking dlib about the pattern and what to compare it with")
+        result, files = report(
             spec,
             problem.objective,
             found,
-            processes=course.processes,
-            warnings=course.warnings,
+            processes=annealing.processes,
+            warnings=annealing.warnings,
             began=began,
         )
+        store(context, files)
     except Stopped as stop:
         if stop.ends_job:
-            put_design(context, spec.hog, found.pattern, stopped=True)
+            store(context, draw_design(spec.hog, found.pattern)[1], stopped=True)
         raise
+    return result
 
 
 def pattern_of(settings: HogSettings) -> Pattern:
@@ -93,11 +97,12 @@ def _objective(context: JobContext, spec: GenerateMaskSpec) -> Decoys | Hide:
     return Hide(wearers=tuple(wearers))
 
 
-class _Course:
+class _Annealing:
     """One run of the job: its progress and checkpoints."""
 
     def __init__(self, context: JobContext, spec: GenerateMaskSpec, began: float) -> None:
         self.context, self.spec, self.began = context, spec, began
+        self.writer = CheckpointWriter(context)
         self.warnings = list(WARNINGS)
         cores = context.settings.threads or os.cpu_count() or 1
         wanted = spec.hog.processes or cores
@@ -109,8 +114,8 @@ class _Course:
 
     def anneal(self, problem: Problem) -> HogResult:
         """Anneal from where an earlier attempt was."""
-        files = self.context.checkpoints.load() or {}
-        kept = files.get(CHECKPOINT)
+        files = self.writer.load(CHECKPOINT)
+        kept = files[CHECKPOINT] if files else None
         try:
             return self._anneal(problem, kept)
         except ValueError as error:
@@ -129,8 +134,8 @@ class _Course:
             processes=self.processes,
             watch=self._watch,
             check_cancel=self.context.check,
-            save=lambda data: self.context.checkpoints.save({CHECKPOINT: data}),
-            save_every_s=SAVE_SECONDS,
+            save=lambda data: self.writer.save(lambda: {CHECKPOINT: data}),
+            save_every_s=checkpoint.OFFER_SECONDS,
             resume=resume,
         )
 

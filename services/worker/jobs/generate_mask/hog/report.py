@@ -9,6 +9,7 @@ import torch
 
 from services.worker.encoding import png
 from services.worker.jobs.generate_mask.hog import pictures
+from services.worker.jobs.kit.files import File
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.masks.hog.annealing import HogResult
 from services.worker.masks.hog.baseline import (
@@ -21,7 +22,6 @@ from services.worker.masks.hog.baseline import (
 from services.worker.masks.hog.detector import Picture
 from services.worker.masks.hog.objectives import Decoys, Hide, Objective, Rating
 from services.worker.masks.terms import non_printability
-from services.worker.runtime.context import JobContext
 from shared.results import Timing
 from shared.results.generate_mask import (
     GenerateMaskResult,
@@ -44,7 +44,6 @@ WORN = {"bare": "nothing"}
 
 
 def report(
-    context: JobContext,
     spec: GenerateMaskSpec,
     objective: Objective,
     found: HogResult,
@@ -52,35 +51,36 @@ def report(
     processes: int,
     warnings: Sequence[str],
     began: float,
-) -> GenerateMaskResult:
-    """Compare a pattern with what needs no search, draw it, and store all of it."""
-    context.progress(96, 100, "asking dlib about the pattern and what to compare it with")
-    figures = _figures(context, spec.hog, objective, found, processes)
-    design = put_design(context, spec.hog, found.pattern)
+) -> tuple[GenerateMaskResult, list[File]]:
+    """Compare a pattern with what needs no search, and draw it; returns the files, too."""
+    figures, files = _figures(spec.hog, objective, found, processes)
+    design, printed = draw_design(spec.hog, found.pattern)
+    files += printed
     shown = None
     photos: dict[str, int] = {}
-    said = list(warnings)
+    cautions = list(warnings)
     if isinstance(objective, Hide):
         picture = pictures.worn(objective, found.pattern, objective.rate_bare(), found.best)
-        shown = context.artifacts.put("worn.png", picture, "image/png")
+        files.append(File("worn.png", picture))
+        shown = "worn.png"
         photos = {
             "with a face": len(objective.wearers),
             "without": len(spec.images) - len(objective.wearers),
         }
-        said += _controls(figures.wearings)
-    drawn = context.artifacts.put("curves.png", pictures.curves(figures.history), "image/png")
-    return GenerateMaskResult(
+        cautions += _controls(figures.wearings)
+    files.append(File("curves.png", pictures.curves(figures.history)))
+    result = GenerateMaskResult(
         parameters=spec.model_dump(mode="json", include={"kind", "method", "hog", "seed"}),
         models=(),
         device=device_name(torch.device("cpu")),
         versions={**versions(), "dlib-bin": version("dlib-bin")},
         timing=Timing(total=round(time.monotonic() - began, 4)),
         main_artifact=shown or figures.detections,
-        warnings=tuple(said),
+        warnings=tuple(cautions),
         designs=(design,),
         sheet="pattern.png",
         worn=shown,
-        curves=drawn,
+        curves="curves.png",
         model=None,
         people={},
         photos=photos,
@@ -89,15 +89,16 @@ def report(
         likeness=0.0,
         hog=figures,
     )
+    return result, files
 
 
 def _figures(
-    context: JobContext,
     settings: HogSettings,
     objective: Objective,
     found: HogResult,
     processes: int,
-) -> HogFigures:
+) -> tuple[HogFigures, list[File]]:
+    files = []
     searched = 1
     tiling = None
     scales: tuple[HogScale, ...] = ()
@@ -111,10 +112,12 @@ def _figures(
             HogScale(scale=scale, found=Decoys(scales=(scale,)).rate(found.pattern).found)
             for scale in objective.scales
         )
-        tiling = _tiling(context, settings.side)
-    picture = pictures.detections(found.pattern, found.detections)
+        tiling, picture = _tiling(settings.side)
+        files.append(picture)
+    drawn = pictures.detections(found.pattern, found.detections)
+    files.append(File("detections.jpg", drawn, "image/jpeg"))
     pairs = zip(found.detections.boxes.tolist(), found.detections.scores.tolist(), strict=True)
-    return HogFigures(
+    figures = HogFigures(
         objective=settings.objective,
         pattern=settings.pattern,
         found=len(found.detections),
@@ -123,7 +126,7 @@ def _figures(
         faces=tuple(HogFace(box=tuple(box), score=round(score, 4)) for box, score in pairs)[
             :FACES_TOLD
         ],
-        detections=context.artifacts.put("detections.jpg", picture, "image/jpeg"),
+        detections="detections.jpg",
         tiling=tiling,
         scales=scales,
         wearings=wearings,
@@ -132,17 +135,19 @@ def _figures(
         detections_per_second=round(searched * found.evaluations_per_second, 2),
         history=_history(found),
     )
+    return figures, files
 
 
-def _tiling(context: JobContext, side: int) -> HogTiling:
+def _tiling(side: int) -> tuple[HogTiling, File]:
     sides = [size for size in TILE_SIDES if size <= side]
     best = best_tiling(own_face("drawn"), sides, height=side, width=side)
-    return HogTiling(
-        picture=context.artifacts.put("tiling.png", png(best.picture), "image/png"),
+    tiling = HogTiling(
+        picture="tiling.png",
         side=best.side,
         found=len(best.detections),
         published=PUBLISHED_TILING,
     )
+    return tiling, File("tiling.png", png(best.picture))
 
 
 def _wearings(hide: Hide, found: HogResult) -> tuple[HogWearing, ...]:
@@ -179,25 +184,24 @@ def _history(found: HogResult) -> tuple[HogStep, ...]:
     )
 
 
-def put_design(
-    context: JobContext, settings: HogSettings, pattern: Picture, *, stopped: bool = False
-) -> MaskDesign:
-    """Store a pattern as it is, and to be printed; ``stopped``: even by a job that must end."""
+def draw_design(settings: HogSettings, pattern: Picture) -> tuple[MaskDesign, list[File]]:
+    """Draw a pattern as it is, and to be printed."""
     worn = settings.objective == "hide"
     width, height = pictures.printed_size(worn=worn)
-
-    def put(name: str, data: bytes, media_type: str = "image/png") -> str:
-        return context.artifacts.put(name, data, media_type, stopped=stopped)
-
-    put("pattern.png", png(pattern))
-    page = put("design-0.pdf", pictures.page(pattern, worn=worn), "application/pdf")
-    return MaskDesign(
-        picture=put("design-0.png", pictures.print_png(pattern, worn=worn)),
-        page=page,
+    page = pictures.page(pattern, worn=worn)
+    files = [
+        File("pattern.png", png(pattern)),
+        File("design-0.pdf", page, "application/pdf"),
+        File("design-0.png", pictures.print_png(pattern, worn=worn)),
+    ]
+    design = MaskDesign(
+        picture="design-0.png",
+        page="design-0.pdf",
         width_mm=round(width, 2),
         height_mm=round(height, 2),
         non_printability=round(_non_printability(pattern), 4),
     )
+    return design, files
 
 
 def _non_printability(pattern: Picture) -> float:
