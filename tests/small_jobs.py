@@ -80,10 +80,13 @@ class _Service:
         import torch
 
         from services.worker.app import Worker
+        from services.worker.defenses.carving import SeamCarving
         from shared.settings import load_settings
         from tests.unit.api.service import serving
 
         torch.set_num_threads(1)
+        # Compiled here: on a busy machine that takes minutes, and a job has a deadline.
+        SeamCarving(height=6, width=6, energy="gradient").carve(torch.zeros(1, 3, 8, 8))
         self._serving = serving(folder)
         self.client = self._serving.__enter__().client
         settings = load_settings(data_dir=folder, lease_seconds=3600)
