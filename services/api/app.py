@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
@@ -21,6 +20,7 @@ from services.api import (
     submit,
 )
 from services.api.auth import KeyRing
+from services.api.decoding import DecodingTurns
 from services.api.documentation import definitions
 from services.api.metrics import Metrics
 from services.api.middleware import BodyLimit, CatchAll, HeadAsGet, Observe
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        limit_concurrent_decodes(chosen.concurrent_decodes)
+        limit_concurrent_decodes(max(2, chosen.concurrent_decodes))
         engine = create_database_engine(chosen.database, pool_size=DATABASE_CONNECTIONS)
         if engine.dialect.name == "sqlite":
             upgrade(engine)
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             objects=ObjectStore.from_settings(chosen),
             doorbell=doorbell,
             watcher=watcher,
-            decoding=CapacityLimiter(chosen.concurrent_decodes),
+            decoding=DecodingTurns(chosen.concurrent_decodes),
         )
         with metrics.queue_of(repository, doorbell, lambda: watcher.waiting):
             yield

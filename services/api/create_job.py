@@ -22,11 +22,11 @@ from shared.specs import JobSpec
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
-async def clean_uploads(resources: Resources, wanted: JobRequest) -> list[CleanImage]:
+async def clean_uploads(resources: Resources, tenant: str, wanted: JobRequest) -> list[CleanImage]:
     """Check all images that came with the request; raises the first one's problem."""
     places = {image_id: place for place, image_id in enumerate(wanted.spec.image_ids)}
     pointers = {image_id: f"/images/{places[image_id]}" for image_id in wanted.uploads}
-    return await clean_all(resources, wanted.uploads, pointers=pointers)
+    return await clean_all(resources, tenant, wanted.uploads, pointers=pointers)
 
 
 async def create_job(
@@ -34,7 +34,7 @@ async def create_job(
 ) -> tuple[Job, bool]:
     """Store the images, commit the job, ring; returns it and whether it is new."""
     key = idempotency_key(request)
-    images = await clean_uploads(resources, wanted)
+    images = await clean_uploads(resources, tenant, wanted)
     return await run_in_threadpool(_commit, resources, tenant, wanted, images, key)
 
 

@@ -40,7 +40,7 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 async def upload_image(request: Request, tenant: Tenant, resources: Shared) -> Response:
     """Upload an image, as the raw body or as the file of a form."""
     data = await _read(request, resources)
-    image = await clean(resources, fresh_image_id(), data)
+    image = await clean(resources, tenant, fresh_image_id(), data)
     row = await run_in_threadpool(_record, resources, tenant, image)
     headers = {"Location": f"/v1/images/{row.id}", "ETag": _etag(row)}
     return JSONResponse(ImageView.of(row).model_dump(mode="json"), 201, headers)

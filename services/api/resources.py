@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from anyio import CapacityLimiter
 from fastapi import Request
 
+from services.api.decoding import DecodingTurns
 from services.api.schemas import is_id
 from services.api.watcher import Watcher
 from shared.db import Repository
@@ -25,7 +25,7 @@ class Resources:
     objects: ObjectStore
     doorbell: Doorbell
     watcher: Watcher
-    decoding: CapacityLimiter
+    decoding: DecodingTurns
 
     @property
     def image_limits(self) -> ImageLimits:

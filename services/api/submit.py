@@ -39,7 +39,7 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
             resources.watcher.refuse_when_full()
         wanted = await read_job_request(request, spec_class, kind, resources)
         if validate_only:
-            await clean_uploads(resources, wanted)
+            await clean_uploads(resources, tenant, wanted)
             await run_in_threadpool(_refuse_unknown, resources, tenant, wanted)
             spec = wanted.spec
             document = Validated(spec=spec.model_dump(mode="json"), queue=spec.queue)

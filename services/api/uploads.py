@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from anyio import to_thread
 from fastapi import Request
@@ -14,11 +15,12 @@ from services.api.resources import Resources
 from shared.db.images import NewImage
 from shared.db.queries import image_prefix, new_id
 from shared.images import ImageRejectedError, StoredImage, sanitize
+from shared.images.cost import decoding_cost
 from shared.objects import ObjectStoreUnavailableError
 from shared.problems import Problem
 
 UPLOAD_SECONDS = 3600.0
-BYTES_A_TURN = 256 * 1024
+COST_A_TURN = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,20 @@ async def read_body(request: Request, resources: Resources) -> bytes:
 
 
 async def clean(
-    resources: Resources, image_id: str, data: bytes, *, pointer: str | None = None
+    resources: Resources, tenant: str, image_id: str, data: bytes, *, pointer: str | None = None
 ) -> CleanImage:
     """Check and strip one image; raises its problem, naming ``pointer``."""
     pointers = {} if pointer is None else {image_id: pointer}
-    (image,) = await clean_all(resources, {image_id: data}, pointers=pointers)
+    (image,) = await clean_all(resources, tenant, {image_id: data}, pointers=pointers)
     return image
 
 
 async def clean_all(
-    resources: Resources, uploads: Mapping[str, bytes], *, pointers: Mapping[str, str]
+    resources: Resources,
+    tenant: str,
+    uploads: Mapping[str, bytes],
+    *,
+    pointers: Mapping[str, str],
 ) -> list[CleanImage]:
     """Check and strip images by id; raises the first one's problem, naming its pointer."""
 
@@ -86,22 +92,26 @@ async def clean_all(
     # Whoever waits for a turn to decode must not hold one of the threads that answer. Small images
     # share a turn: taking it costs as much as checking one.
     made: list[CleanImage] = []
-    for together in _turns(uploads):
-        made += await to_thread.run_sync(sanitized, together, limiter=resources.decoding)
+    costs = await to_thread.run_sync(
+        lambda: {image_id: decoding_cost(data) for image_id, data in uploads.items()}
+    )
+    for together, cost in _turns(costs):
+        made += await resources.decoding.run(tenant, cost, partial(sanitized, together))
     return made
 
 
-def _turns(uploads: Mapping[str, bytes]) -> Iterator[list[str]]:
+def _turns(costs: Mapping[str, int]) -> Iterator[tuple[list[str], int]]:
+    """Yield images that share a turn, and what they cost together."""
     together: list[str] = []
-    size = 0
-    for image_id, data in uploads.items():
-        if together and size + len(data) > BYTES_A_TURN:
-            yield together
-            together, size = [], 0
+    sum_of_costs = 0
+    for image_id, cost in costs.items():
+        if together and sum_of_costs + cost > COST_A_TURN:
+            yield together, sum_of_costs
+            together, sum_of_costs = [], 0
         together.append(image_id)
-        size += len(data)
+        sum_of_costs += cost
     if together:
-        yield together
+        yield together, sum_of_costs
 
 
 def _clean(

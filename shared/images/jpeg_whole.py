@@ -33,7 +33,8 @@ def check_whole(jpeg: StrippedJpeg, frame: JpegFrame, small: Image.Image) -> tup
         raise corrupt(
             f"it is cut off, and about {percent} % of the detail of its pixels is missing"
         )
-    if jpeg.has_end and not _ends_flat(small, frame):
+    # A progressive JPEG with its end whose scans are all there is not worth two more decodings.
+    if jpeg.has_end and ((frame.progressive and not frame.unsent) or not _ends_flat(small, frame)):
         return _unsent_note(frame)
     # Detail does not show at the smallest scale; a look at it is for few files, and enough for all.
     missing = _missing(jpeg.data, whole_scale=not jpeg.has_end)

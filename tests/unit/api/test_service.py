@@ -232,7 +232,7 @@ def test_waiting_for_a_turn_to_decode_holds_no_thread(
     threads = [threading.Thread(target=service.upload) for _ in range(2 * THREADS)]
     for thread in threads:
         thread.start()
-    while service.resources.decoding.statistics().tasks_waiting < 2 * THREADS - 1:
+    while service.resources.decoding.waiting < 2 * THREADS - 2:
         time.sleep(0.005)
     assert service.client.get("/v1/jobs").status_code == 200
     go_on.set()
