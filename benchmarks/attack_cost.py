@@ -25,7 +25,7 @@ from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.hopskipjump import HopSkipJump
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.results import AttackBatch
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.attacks.square import Square
 from services.worker.datasets.labeled import load_class_folders

@@ -24,7 +24,7 @@ from benchmarks._peers import as_it_comes
 from benchmarks._timing import beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.models.base import Classifier
 from services.worker.models.optimized.frozen import has_fast_bf16
 from services.worker.models.registry import find_models, load_model

@@ -25,7 +25,7 @@ from benchmarks._timing import Rates, beside, take_turns
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.de import DifferentialEvolution
 from services.worker.attacks.oracle import Oracle
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.models.architectures import build
 from services.worker.models.base import Classifier
 from services.worker.models.optimized.frozen import has_fast_bf16

@@ -34,7 +34,7 @@ from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.hopskipjump import HopSkipJump
 from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.square import Square
 from services.worker.evaluation.metrics import wilson
 from services.worker.evaluation.paired import mcnemar

@@ -21,7 +21,7 @@ from research.papers.markdown import deliver
 from research.train.classifiers import LICENSE
 from services.worker.attacks.criteria import Targeted, Untargeted
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.datasets.identities import Identities, aligned_people
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.near_duplicates import near_duplicate_groups, picture_hash

@@ -16,7 +16,7 @@ from torch import Tensor
 from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.results import AttackBatch
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sanity import Side, check_together
 from services.worker.defenses.base import derive
 from services.worker.defenses.smoothing import RandomizedSmoothing

@@ -48,6 +48,17 @@ def default_model(task: str, *roots: Path) -> ModelCard:
     return next((card for card in cards if card.default), cards[0])
 
 
+def load_classifier(model_id: str, *roots: Path, device: torch.device | str = "cpu") -> Classifier:
+    """Load a classifier by its name: one of the operator's folders, or a shipped one.
+
+    Raises ``ModelUnavailableError`` for a name that is not there.
+    """
+    found = find_models(*roots).get(model_id)
+    if found is None:
+        raise ModelUnavailableError(f"there is no model {model_id!r}")
+    return load_model(*found, device=device).classifier
+
+
 def load_model(card: ModelCard, folder: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
     """Load a classifier. The weights' hash, names, shapes and values are checked.
 

@@ -22,7 +22,7 @@ from services.worker.attacks.hopskipjump import HopSkipJump
 from services.worker.attacks.lbfgs import LBFGS
 from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.attacks.square import Square
 from services.worker.models.base import Classifier

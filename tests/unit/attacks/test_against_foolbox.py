@@ -17,7 +17,7 @@ from services.worker.attacks.deepfool import DeepFool
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.datasets.labeled import load_class_folders
 from services.worker.models.base import Classifier
 from services.worker.models.registry import find_models, load_model

@@ -25,7 +25,7 @@ from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.region import Region
 from services.worker.attacks.results import AttackBatch, Checkpoint
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.attacks.square import Square
 from tests.unit.attacks.toys import adversarial, labels_of, pictures, small_cnn

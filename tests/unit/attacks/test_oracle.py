@@ -12,7 +12,7 @@ from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.oracle import Oracle
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.models.base import Classifier
 from tests.unit.attacks.toys import labels_of, pictures, small_cnn
 

@@ -7,7 +7,7 @@ from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.pipeline import PhotoClassifier
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.square import Square
 from services.worker.faces.crops import crop_face, resize, square_around
 from services.worker.models.base import Classifier

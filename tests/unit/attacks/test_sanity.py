@@ -13,7 +13,7 @@ from services.worker.attacks.cw import CW
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.results import AttackBatch
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sanity import Side, check_alone, check_together
 from services.worker.attacks.square import Square
 from services.worker.models.base import Classifier

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.defenses.carving import SeamCarving as SeamCarvingDefense
 from services.worker.defenses.registry import DEFENSES
 from services.worker.evaluation.setting import Setting, Shrink

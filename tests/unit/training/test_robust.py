@@ -8,7 +8,7 @@ import torch
 from services.worker.attacks.criteria import Untargeted
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.pgd import PGD
-from services.worker.attacks.run import run as attack
+from services.worker.attacks.runner import run as attack
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.models.base import Classifier
 from services.worker.training.augment import Augmentation

@@ -13,7 +13,7 @@ from services.worker.attacks.exhaustive import Exhaustive
 from services.worker.attacks.fgsm import FGSM
 from services.worker.attacks.region import Region
 from services.worker.attacks.results import AttackBatch
-from services.worker.attacks.run import run
+from services.worker.attacks.runner import run
 from services.worker.attacks.sanity import ITERATED
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.evaluation.outcomes import join
