@@ -33,6 +33,16 @@ class Certified(ResultPart):
     samples: int
 
 
+class ProtectedRegion(ResultPart):
+    """What seams were to keep out of, and whether they did."""
+
+    kept: bool
+    lost: float = Field(description="share of its pixels that were carved away, 0 to 1")
+    least_size: tuple[int, int] = Field(
+        description="height and width that the target must have at least to keep all of it"
+    )
+
+
 class AfterStep(Labeled):
     """The classifier's answer after this defense and those before it."""
 
@@ -47,6 +57,9 @@ class AfterStep(Labeled):
             "of `smoothing` alone, whose probabilities are the shares of the labels under noise; "
             "the picture stays as it was"
         ),
+    )
+    protected: ProtectedRegion | None = Field(
+        default=None, description="of `seam_carving` with `protect_face` or `protect` alone"
     )
 
 

@@ -10,6 +10,7 @@ from services.worker.encoding import png
 from services.worker.evaluation.setting import AnySize
 from services.worker.jobs.defend.inputs import cut_size, read_faces
 from services.worker.jobs.defend.pictures import caption
+from services.worker.jobs.defend.protection import protection_warnings
 from services.worker.jobs.defend.steps import Trail, defend, label_faces
 from services.worker.jobs.kit.faces import Located, as_box
 from services.worker.jobs.kit.models import mask_model
@@ -47,6 +48,7 @@ def run(context: JobContext, spec: DefendSpec) -> DefendResult:
             f"the squeezing detector is not calibrated for {loaded.card.id}: its scores are given "
             "without a verdict"
         )
+    warnings += protection_warnings(images)
     size = cut_size(spec, loaded)
     return DefendResult(
         parameters={**parameters, "model": loaded.card.id, "cut_size": size},

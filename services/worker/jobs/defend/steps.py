@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,10 +19,17 @@ from services.worker.defenses.seam_carving import Carved, draw_seams, protect
 from services.worker.defenses.smoothing import RandomizedSmoothing
 from services.worker.evaluation.setting import AnySize
 from services.worker.jobs.defend.pictures import caption, mark_pixels
+from services.worker.jobs.defend.protection import protected_regions
 from services.worker.jobs.kit.pictures import Panel
 from services.worker.models.registry import LoadedModel
 from services.worker.stopping import CancelCheck
-from shared.results.defend import AfterStep, Certified, Labeled, SuspiciousPixel
+from shared.results.defend import (
+    AfterStep,
+    Certified,
+    Labeled,
+    ProtectedRegion,
+    SuspiciousPixel,
+)
 from shared.specs.defend import DefendSpec, Step
 
 
@@ -50,6 +58,7 @@ def defend(
     )
     for order, step in enumerate(spec.defenses):
         check()
+        protected: list[ProtectedRegion | None] = [None] * count
         defense = _build(step, classifier, loaded, spec, trail.faces.shape[-1])
         earlier = trail.faces
         if isinstance(defense, PixelRepair):
@@ -62,13 +71,14 @@ def defend(
             _smooth(defense, classifier, loaded, trail, step, seed, check)
             continue
         elif isinstance(defense, SeamCarving):
-            trail.faces = _carve(defense, earlier, kept, trail.panels)
+            trail.faces, protected = _carve(defense, earlier, kept, trail.panels)
         else:
             trail.faces = defense.apply(earlier, seed=derive(spec.seed, order))
         labels = label_faces(classifier, trail.faces, loaded.card.classes)
         shown = to_bytes(trail.faces)
         for number, labeled in enumerate(labels):
             after = _after(step, labeled, earlier[number], trail.faces[number])
+            after = after.model_copy(update={"protected": protected[number]})
             trail.steps[number].append(after)
             title = step.name.replace("_", " ")
             picture = mark_pixels(shown[number], trail.pixels[number], step.name)
@@ -135,18 +145,26 @@ def _edge(margin: float) -> float:
 
 def _carve(
     defense: SeamCarving, faces: Tensor, kept: Tensor | None, panels: list[list[Panel]]
-) -> Tensor:
-    carved = [defense.carve(faces)] if kept is None else _carve_around(defense, faces, kept)
+) -> tuple[Tensor, list[ProtectedRegion | None]]:
+    if kept is None:
+        pairs = [(defense.carve(faces), defense.weights)]
+    else:
+        pairs = _carve_around(defense, faces, kept)
+    protected = [one for part, weights in pairs for one in protected_regions(part, weights)]
+    carved = [part for part, _ in pairs]
     seams = [row for part in carved for row in part.seams]
     for row, face, found in zip(panels, to_bytes(faces), seams, strict=True):
         row.append(Panel(draw_seams(face, found), "seams", f"{int((found != 0).sum())} pixels"))
     images = np.concatenate([part.images for part in carved])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(faces.device)
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(faces.device)
+    return tensor, protected
 
 
-def _carve_around(defense: SeamCarving, faces: Tensor, kept: Tensor) -> list[Carved]:
+def _carve_around(
+    defense: SeamCarving, faces: Tensor, kept: Tensor
+) -> list[tuple[Carved, NDArray[np.uint16] | None]]:
     """Carve each face around its own part of the mask image; one without any is carved freely."""
-    carved = []
+    carved: list[tuple[Carved, NDArray[np.uint16] | None]] = []
     for face, part in zip(faces, kept, strict=True):
         shown = functional.interpolate(part[None], face.shape[-2:], mode="area")[0, 0] > 0
         height, width = shown.shape
@@ -156,7 +174,7 @@ def _carve_around(defense: SeamCarving, faces: Tensor, kept: Tensor) -> list[Car
         own = SeamCarving(
             height=defense.height, width=defense.width, energy=defense.energy, weights=weights
         )
-        carved.append(own.carve(face[None]))
+        carved.append((own.carve(face[None]), weights))
     return carved
 
 
