@@ -92,7 +92,12 @@ class EncryptedImage(ResultPart):
     height: int
     media_type: str
     lossless: bool
-    verdict: Verdict = Field(description="the weakest verdict of its faces")
+    verdict: Verdict = Field(
+        description=(
+            "the weakest of its faces' verdicts; not `protected` where smaller faces than were "
+            "searched could be recognized"
+        )
+    )
     faces: tuple[EncryptedFace, ...]
     photo: str = Field(
         description="name of the artifact with the photo; it begins with the verdict"
@@ -101,6 +106,13 @@ class EncryptedImage(ResultPart):
         description="artifact: the change, amplified; null without faces"
     )
     report: str | None = Field(description="artifact: a card of every face; null without faces")
+    smallest_face_searched: float | None = Field(
+        default=None,
+        description=(
+            "longer side, in pixels of the photo, of the smallest face that was searched; null "
+            "where `faces` names them"
+        ),
+    )
     notes: tuple[str, ...]
 
 

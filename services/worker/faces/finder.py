@@ -73,6 +73,17 @@ def find_faces(
     )[0]
 
 
+def smallest_face(
+    height: int,
+    width: int,
+    *,
+    longest_side: int = LONGEST_SIDE,
+    largest_scale: float = 2.0,
+) -> float:
+    """Return the longer side, in pixels of the photo, of the smallest face that is searched."""
+    return SMALLEST / min(largest_scale, longest_side / max(height, width))
+
+
 @torch.inference_mode()
 def find_in_all(
     network: FaceNetwork,

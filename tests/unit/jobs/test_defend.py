@@ -330,3 +330,32 @@ def test_a_photo_of_one_pixel_can_be_defended(context_of: Make) -> None:
 def test_wrong_defenses_are_refused(defenses: list[dict[str, object]]) -> None:
     with pytest.raises(ValidationError):
         DefendSpec.model_validate({"images": ["img_" + "0" * 24], "defenses": defenses})
+
+
+def test_a_face_that_cannot_be_kept_is_said_with_the_size_it_would_take(
+    context_of: Make, four_people: Image.Image
+) -> None:
+    context = context_of(four_people)
+    carving = (SeamCarving(energy="gradient", protect_face=True),)
+    whole = DefendSpec(images=context.ids, defenses=carving, faces="whole", cut_size=224)
+    result = defend.run(context, whole)
+    region = result.images[0].faces[0].steps[0].protected
+    assert region is not None
+    assert (region.kept, region.least_size) == (False, (224, 224))
+    assert region.lost == pytest.approx(0.75)  # a quarter of the pixels is left
+    [said] = [text for text in result.warnings if "seams" in text]
+    assert "112 x 112" in said
+    assert "224 x 224" in said
+
+
+def test_a_face_that_has_room_is_kept_and_nothing_is_said(
+    context_of: Make, four_people: Image.Image
+) -> None:
+    context = context_of(four_people)
+    carving = (SeamCarving(energy="gradient", protect_face=True),)
+    result = defend.run(context, DefendSpec(images=context.ids, defenses=carving, cut_size=120))
+    regions = [face.steps[0].protected for face in result.images[0].faces]
+    assert all(region is not None and region.kept and region.lost == 0 for region in regions)
+    assert not any("seams" in text for text in result.warnings)
+    plain = defend.run(context, DefendSpec(images=context.ids, defenses=(SeamCarving(),)))
+    assert all(face.steps[0].protected is None for face in plain.images[0].faces)

@@ -16,7 +16,7 @@ from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.cloaking.verify import Similarities
 from services.worker.jobs.encrypt import job
 from services.worker.jobs.encrypt.plan import configured
-from services.worker.jobs.encrypt.verify import ORDER, identify, least, verdict_of
+from services.worker.jobs.encrypt.verify import ORDER, identify, least, verdict_of, with_missable
 from services.worker.jobs.kit.recognizers import can_judge, held_out
 from services.worker.models.registry import find_models
 from shared.images import ImageLimits, sanitize
@@ -453,3 +453,37 @@ def test_presets_are_changed_by_what_is_given() -> None:
     config = configured(spec(preset="high", parameters={"eps": 5}))
 
     assert config == replace(PRESETS["high"], eps=5, steps=12)
+
+
+def test_a_photo_that_was_searched_reduced_is_not_called_protected() -> None:
+    assert with_missable("protected", None) == "protected"
+    assert with_missable("protected", 20.0) == "protected"
+    assert with_missable("protected", 50.0) == "weak"
+    for verdict in ("weak", "unprotected", "unverified", "no-face"):
+        assert with_missable(verdict, 50.0) == verdict
+
+
+def test_the_smallest_face_searched_is_said_and_weighs(context_of: Any) -> None:
+    context = context_of(Image.new("RGB", (2600, 60)), Image.new("RGB", (320, 60)))
+
+    result = job.run(context, spec(2))
+
+    large, small = result.images
+    assert large.smallest_face_searched == pytest.approx(8 * 2600 / 640, abs=0.1)
+    assert small.smallest_face_searched == pytest.approx(4)
+    assert any("faces under about 32 px" in note for note in large.notes)
+    assert not any("faces under" in note for note in small.notes)
+    assert any(text.startswith("1 of 2 photos may show faces") for text in result.warnings)
+
+
+def test_where_faces_are_named_nothing_is_said_of_others(context_of: Any, bare: Any) -> None:
+    context = context_of(bare)
+    box = {"x": 100, "y": 60, "width": 120, "height": 140}
+    result = job.run(context, spec(faces=[box], recognizers=[RESIDUAL], judges=[]))
+    assert result.images[0].smallest_face_searched is None
+
+
+def test_what_changed_when_a_photo_was_taken_in_is_in_its_notes(context_of: Any) -> None:
+    context = context_of(Image.new("RGB", (64, 64)))
+    context.said = ("the HEIC was converted to a JPEG of quality 95",)
+    assert job.run(context, spec()).images[0].notes[0] == context.said[0]

@@ -13,7 +13,14 @@ from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners
 from services.worker.jobs.encrypt.pictures import amplified, report_card
 from services.worker.jobs.encrypt.plan import Setting
-from services.worker.jobs.encrypt.verify import Detect, Verified, least, verify_photo
+from services.worker.jobs.encrypt.verify import (
+    Detect,
+    Verified,
+    is_missable,
+    least,
+    verify_photo,
+    with_missable,
+)
 from services.worker.jobs.kit.faces import as_box
 from services.worker.jobs.kit.files import File
 from services.worker.stopping import CancelCheck
@@ -40,12 +47,14 @@ def deliver(
     chosen: Sequence[Chosen],
     cloaks: Sequence[Cloak],
     *,
+    smallest: float | None,
     detect: Detect,
     max_pixels: int,
     check: CancelCheck,
 ) -> tuple[EncryptedImage, list[File]]:
     """Put cloaks into a photo, write it, and verify the bytes that were written.
 
+    ``smallest`` is the size in pixels of the smallest face that was searched; ``None``: none was.
     Returns the photo's part of the result, and its files.
     """
     spec = setting.spec
@@ -75,7 +84,7 @@ def deliver(
         _face(face, cloak, result, file.pixels, applied.photo)
         for face, cloak, result in zip(chosen, cloaks, verified, strict=True)
     )
-    verdict = least([face.verdict for face in faces])
+    verdict = with_missable(least([face.verdict for face in faces]), smallest)
     name = f"{verdict}-{index}.{_SUFFIXES[file.media_type]}"
     height, width = file.pixels.shape[:2]
     # Moved towards people on other photos, it is made of those, too.
@@ -98,9 +107,23 @@ def deliver(
         photo=files[0].name,
         difference=files[1].name,
         report=files[2].name,
-        notes=file.notes,
+        smallest_face_searched=_rounded(smallest),
+        notes=(*file.notes, *_missable_note(smallest)),
     )
     return image, files
+
+
+def _rounded(smallest: float | None) -> float | None:
+    return None if smallest is None else round(smallest, 1)
+
+
+def _missable_note(smallest: float | None) -> tuple[str, ...]:
+    if smallest is None or not is_missable(smallest):
+        return ()
+    return (
+        f"the photo was searched reduced: faces under about {smallest:.0f} px were not found and "
+        "are not changed",
+    )
 
 
 def reopened(data: bytes, max_pixels: int) -> Pixels:
@@ -110,7 +133,9 @@ def reopened(data: bytes, max_pixels: int) -> Pixels:
     return open_photo(stored.data, stored.orientation).pixels
 
 
-def untouched(spec: EncryptSpec, index: int, file: PhotoFile) -> tuple[EncryptedImage, list[File]]:
+def untouched(
+    spec: EncryptSpec, index: int, file: PhotoFile, *, smallest: float | None
+) -> tuple[EncryptedImage, list[File]]:
     """Deliver a photo without a face: its metadata are gone, and nothing else happened."""
     height, width = file.pixels.shape[:2]
     data = file.write(file.pixels)
@@ -126,7 +151,12 @@ def untouched(spec: EncryptSpec, index: int, file: PhotoFile) -> tuple[Encrypted
         photo=name,
         difference=None,
         report=None,
-        notes=(*file.notes, "no face was found: only the metadata were removed"),
+        smallest_face_searched=_rounded(smallest),
+        notes=(
+            *file.notes,
+            *_missable_note(smallest),
+            "no face was found: only the metadata were removed",
+        ),
     )
     return image, [File(name, data, file.media_type, image=index)]
 

@@ -14,10 +14,11 @@ from services.worker.faces.cloaking.optimize import Cloak, Subject, cloak_faces
 from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
+from services.worker.faces.finder import smallest_face
 from services.worker.jobs.encrypt.delivery import Chosen, deliver, untouched
 from services.worker.jobs.encrypt.inputs import frame_of, opened, prepare
 from services.worker.jobs.encrypt.plan import Setting
-from services.worker.jobs.encrypt.verify import job_verdict
+from services.worker.jobs.encrypt.verify import is_missable, job_verdict
 from services.worker.jobs.kit.files import store
 from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.provenance import device_name, versions
@@ -79,8 +80,10 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
     file = opened(context, index)
     file = replace(file, notes=(*context.inputs.notes(index), *file.notes))
     chosen = _choose(context, spec, index, file.pixels)
+    # Where faces are named, nobody promised anything of the others.
+    smallest = smallest_face(*file.pixels.shape[:2]) if spec.boxes is None else None
     if not chosen:
-        image, files = untouched(spec, index, file)
+        image, files = untouched(spec, index, file, smallest=smallest)
         store(context, files)
         return image, 0.0
     began = time.monotonic()
@@ -93,6 +96,7 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
         file,
         chosen,
         cloaks,
+        smallest=smallest,
         detect=face_detector(context.models, context.device).detect,
         max_pixels=context.settings.max_image_pixels,
         check=context.check,
@@ -197,6 +201,13 @@ def _warnings(setting: Setting, images: list[EncryptedImage]) -> tuple[str, ...]
     empty = sum(not image.faces for image in images)
     if empty:
         warnings.append(f"no face was found in {empty} of {len(images)} photos")
+    small = sum(is_missable(image.smallest_face_searched) for image in images)
+    if small:
+        warnings.append(
+            f"{small} of {len(images)} photos may show faces that were too small to be searched "
+            "(their notes say how small), and so none of them is called protected: give such faces "
+            "in `faces`, or send smaller photos"
+        )
     if not setting.roles.judges:
         warnings.append("no recognizer was held out, so nothing is verified")
     cards = [one.card for one in setting.roles.surrogates]

@@ -26,6 +26,8 @@ from shared.results.encrypt import Identified, Similarity, Verdict
 # From the least to the most that can be said for a photo.
 ORDER: tuple[Verdict, ...] = ("unprotected", "no-face", "unverified", "weak", "protected")
 LENIENT, STRICT = "0.01", "0.001"  # false-accept rates
+# Faces of fewer pixels give recognizers of 112 px little to go by.
+RECOGNIZABLE = 24.0
 SCALE = 24.0  # of similarities in a softmax: the recognizers that ship learned with it
 
 
@@ -104,6 +106,19 @@ def verdict_of(similar: Similarities, thresholds: dict[str, float]) -> Verdict:
 def least(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict that says least for the photo; of none, that it shows no face."""
     return min(verdicts, key=ORDER.index, default="no-face")
+
+
+def is_missable(smallest: float | None) -> bool:
+    """Whether faces that recognizers could know may be smaller than what was searched, in pixels.
+
+    ``None``: no face was searched, since the request names them.
+    """
+    return smallest is not None and smallest > RECOGNIZABLE
+
+
+def with_missable(verdict: Verdict, smallest: float | None) -> Verdict:
+    """Return a photo's verdict, which cannot be `protected` where faces may have been missed."""
+    return "weak" if verdict == "protected" and is_missable(smallest) else verdict
 
 
 def job_verdict(verdicts: Sequence[Verdict]) -> Verdict:
