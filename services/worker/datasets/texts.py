@@ -64,7 +64,7 @@ def read_xml(data: bytes) -> Element:
     if len(data) > MOST_XML_BYTES:
         raise ValueError(f"it has more than {MOST_XML_BYTES} bytes")
     try:
-        root = ElementTree.fromstring(_decoded_xml(data))
+        root = ElementTree.fromstring(_decoded_xml(data).lstrip())
     except (
         ElementTree.ParseError,
         DefusedXmlException,
@@ -91,6 +91,8 @@ def _decoded_xml(data: bytes) -> str:
     encoding = codecs.lookup(_ALIASES.get(stated, stated)).name
     if not _ENCODINGS.fullmatch(encoding):
         raise LookupError(encoding)
+    if encoding.startswith(("utf-16", "utf-32")):  # whoever reads this declaration knows better
+        encoding = "utf-8"
     try:
         return data.decode(_LARGER.get(encoding, encoding))
     except UnicodeDecodeError:

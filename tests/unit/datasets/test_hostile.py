@@ -208,12 +208,12 @@ def test_coco_of_any_shape(images: Any, annotations: Any, categories: Any) -> No
     st.binary(max_size=60),
 )
 def test_yolo_of_any_text(config: dict[str, Any], raw: str, labels: bytes) -> None:
-    for text in (yaml.safe_dump(config), raw):
+    for text in (yaml.safe_dump(config), raw, "names: {" + "9" * 500 + ": a}"):
         check(
             zipped(
                 {
                     "data.yaml": text.encode("utf-8", "replace"),
-                    "classes.txt": b"m\n",
+                    "classes.txt" if len(raw) % 2 else "notes.json": labels or b"m\n",
                     "images/a.png": PHOTO,
                     "images/b.png": picture(3, size=(24, 24)),
                     "labels/a.txt": labels,
@@ -227,6 +227,26 @@ def test_yolo_of_any_text(config: dict[str, Any], raw: str, labels: bytes) -> No
 @given(st.sampled_from([VOC, CVAT]), st.lists(EDIT, min_size=1, max_size=3))
 def test_damaged_xml(data: bytes, edits: list[tuple[str, float, bytes, int]]) -> None:
     check(zipped({"images/a.png": PHOTO, "annotations.xml": edited(data, edits)}))
+
+
+@QUICK
+@given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=60))
+def test_files_of_any_content_beside_class_folders(
+    first: bytes, second: bytes, third: bytes
+) -> None:
+    files = {
+        "a.csv": first,
+        "b.tsv": second,
+        "c.yaml": third,
+        "d.json": first + second,
+        "notes.json": third,
+        "e.xml": second + third,
+        "a/1.txt": first,
+        "train.txt": second,
+        "ImageSets/Main/train.txt": third,
+    }
+    check(zipped({"a/1.png": PHOTO, "b/2.png": picture(2, size=(24, 24)), **files}))
+    check(zipped({"a/1.png": PHOTO, "a/1.xml": VOC, **files}))
 
 
 NUMBERS = st.floats() | st.integers(-(10**6), 10**6) | st.sampled_from(["", "1e999", "0x1", "１"])

@@ -25,6 +25,16 @@ _MAGIC = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
+# Told by name, since they are not read.
+_FOREIGN = (
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!", "RAR"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"\x04\x22\x4d\x18", "LZ4"),
+    (b"\x1f\x9d", "compress"),
+    (b"MSCF", "CAB"),
+    (b"PK\x07\x08", "divided ZIP"),
+)
 _UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
     "gzip": lambda file: gzip.GzipFile(fileobj=file),
     "bzip2": bz2.BZ2File,
@@ -82,10 +92,13 @@ class Archive:
         inside, and what exceeds the limits.
         """
         self._file.seek(0)
-        kind = archive_type(self._file.read(BLOCK))
+        head = self._file.read(BLOCK)
+        kind = archive_type(head)
         self._file.seek(0)
         if kind is None:
-            raise ArchiveRejectedError("this is neither a ZIP nor a TAR archive")
+            foreign = next((name for magic, name in _FOREIGN if head.startswith(magic)), None)
+            told = f", but {foreign}: send a ZIP" if foreign else ""
+            raise ArchiveRejectedError(f"this is neither a ZIP nor a TAR archive{told}")
         try:
             for path, data in self._read(kind):
                 _refuse_nested(path, data)

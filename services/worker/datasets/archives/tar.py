@@ -138,6 +138,8 @@ def _parsed(block: bytes) -> tuple[bytes, int, bytes]:
 
 def _number(raw: bytes) -> int:
     """Parse a number of a header: octal, or binary where the first bit is set."""
+    if raw[:1] == b"\xff":
+        raise ArchiveRejectedError("the archive is damaged: a size is below zero")
     if raw[:1] == b"\x80":
         value = int.from_bytes(raw[1:], "big")
     else:

@@ -101,7 +101,7 @@ def _refuse_foreign(files: Files) -> None:
         for ends, layout in _ENDINGS.items():
             if name.endswith(ends):
                 raise _foreign(layout)
-        if name.endswith(".csv"):
+        if name.endswith((".csv", ".tsv")):
             _refuse_table(files.read(path)[:4096])
         parts = [folder.lower() for folder in folders_of(path)]
         for folder, layout in _FOLDERS.items():
@@ -159,8 +159,14 @@ _DOCUMENTS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def _refuse_table(head: bytes) -> None:
-    first = read_text(head).partition("\n")[0]
-    columns = {cell.strip().strip('"').lower() for cell in next(csv.reader([first]), [])}
+    first = next(iter(read_text(head).splitlines()), "")
+    try:
+        cells = first.split("\t") if "\t" in first else next(csv.reader([first]), [])
+    except csv.Error:  # it is no table
+        return
+    columns = {cell.strip().strip('"').lower() for cell in cells}
+    if {"annotation_id", "annotator"} <= columns:
+        raise _foreign("Label Studio CSV")
     if {"xmin", "ymin", "xmax", "ymax"} <= columns:
         raise _foreign("a table of boxes (CSV)")
     if {"imageid", "labelname"} <= columns:

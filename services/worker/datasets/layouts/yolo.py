@@ -5,6 +5,7 @@ Each line is ``class x y width height`` in shares of the photo's sides, x and y 
 """
 
 import math
+import re
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,6 +36,7 @@ _OTHER_FILES = ("obj.data", "notes.json", "readme.dataset.txt", "readme.roboflow
 _LINES_LOOKED_AT = 20
 _MOST_CLASSES = 20_000
 _MOST_FOLDERS = 50
+_NUMBER = re.compile("[0-9]{1,9}")
 # Below this a text is looked at; a photo's boxes never take as much.
 MOST_LABEL_BYTES = 4 * 2**20
 
@@ -187,9 +189,8 @@ def _names(files: Files, config: Any, reading: Reading) -> list[str]:
             reading.own.add(path)
             lists.setdefault(tuple(lines_of(files.read(path))), path)
         elif name == "notes.json" and not found:
-            document = read_json(files.read(path))
-            if isinstance(document, dict):
-                found = _names_of(document.get("categories"))
+            reading.own.add(path)
+            found = _names_of(_categories(files.read(path)))
     if not found and len(lists) > 1:
         told = " and ".join(shown(path) for path in list(lists.values())[:2])
         raise ArchiveRejectedError(f"{told} list different classes")
@@ -205,16 +206,25 @@ def _names(files: Files, config: Any, reading: Reading) -> list[str]:
     return [name.strip()[:100] for name in found]
 
 
+def _categories(notes: bytes) -> Any:
+    """Return the classes of Label Studio's notes, if these are such."""
+    try:
+        document = read_json(notes)
+    except ValueError:
+        return None
+    return document.get("categories") if isinstance(document, dict) else None
+
+
 def _names_of(value: Any) -> list[str]:
     """Return names of a list, of a mapping of numbers, or of Label Studio's categories."""
     if isinstance(value, list):
         if all(isinstance(entry, dict) for entry in value):
-            value = {entry.get("id"): entry.get("name") for entry in value}
+            value = {str(entry.get("id")): entry.get("name") for entry in value}
         else:
             return [str(name) for name in value]
     if not isinstance(value, dict):
         return []
-    numbered = {int(number): str(name) for number, name in value.items() if str(number).isdecimal()}
+    numbered = {int(key): str(value[key]) for key in value if _NUMBER.fullmatch(str(key)[:20])}
     most = max(numbered, default=-1)
     if most >= _MOST_CLASSES:
         raise ArchiveRejectedError(f"there are more than {_MOST_CLASSES} classes")

@@ -132,6 +132,8 @@ def huge_header() -> bytes:
         (lambda: zipped(("a.jpg", b"x" * 5000))[:-30], "damaged"),
         (lambda: gzip.compress(b"no tar at all" * 100), "damaged"),
         (lambda: tarred(("a.jpg", b"x" * 5000), mode="w:gz")[:60], "damaged"),
+        (lambda: b"Rar!\x1a\x07\x01\x00", "but RAR: send a ZIP"),
+        (lambda: b"7z\xbc\xaf\x27\x1c\x00\x04", "but 7z: send a ZIP"),
         (lambda: b"just some text", "neither a ZIP nor a TAR"),
         (lambda: b"", "neither a ZIP nor a TAR"),
     ],

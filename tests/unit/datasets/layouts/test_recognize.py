@@ -26,6 +26,11 @@ def dumped(document: object) -> bytes:
         ({"data/train-00000.parquet": b"x"}, "Parquet"),
         ({"train/_annotations.csv": b"filename,width,height,class,xmin,ymin,xmax,ymax\n"}, "CSV"),
         ({"train/_classes.csv": b"filename, with_mask, without_mask\n"}, "CSV"),
+        (
+            {"project-1.csv": b"annotation_id,annotator,created_at,id,image,label\n"},
+            "Label Studio CSV",
+        ),
+        ({"project-1.tsv": b"annotation_id\tannotator\tid\timage\n"}, "Label Studio CSV"),
         ({"wider_face_split/wider_face_train_bbx_gt.txt": b"x"}, "WIDER FACE"),
         ({"training/label_2/a.txt": b"Car 0 0 0"}, "KITTI"),
         ({"SegmentationClass/a.png": picture(2)}, "segmentation masks"),

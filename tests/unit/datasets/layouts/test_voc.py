@@ -150,6 +150,8 @@ def test_other_declared_encodings(encoding: str, name: str) -> None:
         voc(GOOD, name="口罩").encode("utf-16"),
         voc(GOOD, name="口罩").encode("gbk"),  # declares nothing
         b'<?xml version="1.0" encoding="utf-8"?>' + voc(GOOD, name="口罩").encode("gbk"),
+        b'<?xml version="1.0" encoding="utf-16"?>' + voc(GOOD, name="口罩").encode(),
+        b'\r\n<?xml version="1.0"?>' + voc(GOOD, name="口罩").encode(),
     ],
 )
 def test_undeclared_encodings(data: bytes) -> None:

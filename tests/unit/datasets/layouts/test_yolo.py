@@ -226,6 +226,9 @@ def test_words_that_yaml_takes_for_truth_are_classes() -> None:
     [
         ({}, "does not say what its classes are called"),
         ({"data.yaml": b"names: &a [x, *a]\n"}, "aliases"),
+        ({"notes.json": b"{"}, "does not say"),
+        ({"notes.json": b'{"categories": [{"id": [1]}, {"id": null}]}'}, "does not say"),
+        ({"data.yaml": b"names: {" + b"9" * 500 + b": a}"}, "does not say"),
         ({"data.yaml": b"names: " + b"[" * 500}, "nested too deep|not well-formed"),
         ({"data.yaml": b"names: {999999999: a}"}, "more than 20000 classes"),
         ({"data.yaml": b"names: [a]\n#" + b"x" * 2**20}, "more than 1048576 bytes"),
