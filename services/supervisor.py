@@ -26,7 +26,7 @@ WATCH_SECONDS = 0.2
 
 
 class Supervisor:
-    """Keeps processes running until it is told to stop."""
+    """Keeps processes running until it is stopped."""
 
     def __init__(self, children: list[Child], *, drain_seconds: float) -> None:
         self.children = children
@@ -148,7 +148,7 @@ def _locked(settings: Settings) -> TextIOWrapper | None:
 
 
 def run(settings: Settings) -> int:
-    """Serve from this machine until told to stop."""
+    """Serve from this machine until stopped."""
     lock = _locked(settings)
     if lock is None:
         logger.error("another `bauta serve` uses %s: stop it first", settings.data_dir)

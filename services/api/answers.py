@@ -93,7 +93,7 @@ async def _main_image(
 ) -> Response:
     """Answer with the picture itself, or with a problem: never with JSON to be saved as one."""
     if job.state not in FINAL_STATES:
-        detail = "The job goes on; its picture will be among its artifacts."
+        detail = "The job continues; its picture will be among its artifacts."
         return _with(problem_response(Problem("wait-timeout", detail, job=job.id)), headers)
     if job.state != "succeeded":
         return _with(problem_response(_end(job)), headers)

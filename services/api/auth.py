@@ -1,4 +1,4 @@
-"""Who asks: API keys, and keyless use from this machine only."""
+"""Authentication: API keys, and keyless use from this machine only."""
 
 import time
 from typing import Annotated

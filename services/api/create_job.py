@@ -78,7 +78,7 @@ def shipped_models(resources: Resources, spec: JobSpec) -> frozenset[str]:
 
 
 def fingerprint(wanted: JobRequest, images: Sequence[CleanImage]) -> str:
-    """Hash what was asked for: the canonical spec, uploads by their pixels and not their ids."""
+    """Hash the request: the canonical spec, with uploads by their pixels and not their ids."""
     document = wanted.spec.model_dump(mode="json")
     digests = {image.id: f"sha256:{image.stored.sha256}" for image in images}
     if "images" in document:

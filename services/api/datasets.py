@@ -172,7 +172,7 @@ def list_datasets(
 
 @router.get("/{dataset_id}", response_model=DatasetDetail, responses=problems(401, 404, 503))
 def get_dataset(dataset_id: DatasetId, tenant: Tenant, resources: Shared) -> Response:
-    """Return what is known of a data set."""
+    """Return a data set."""
     row = _found(resources, tenant, dataset_id)
     headers = {"ETag": content_etag(row.sha256), "Cache-Control": "private, no-cache"}
     view: dict[str, Any] = DatasetDetail.of(row).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Who decodes next: tenants take turns, and what takes long holds nobody up who is quick."""
+"""The order of decoding: tenants take turns, and expensive images do not delay cheap ones."""
 
 import asyncio
 from collections import OrderedDict, deque

@@ -7,10 +7,10 @@ from shared.specs import JobSpec
 
 _TITLES = {
     400: "The request is malformed",
-    403: "A page of another origin asked",
+    403: "The request comes from a page of another origin",
     401: "A valid API key is needed",
     404: "There is no such resource",
-    406: "No result of the type asked for",
+    406: "No result of the requested type",
     409: "Not in this state",
     413: "The body is too large",
     415: "The media type is not supported",

@@ -71,7 +71,7 @@ async def _read(request: Request, resources: Resources) -> bytes:
 
 @router.get("/{image_id}", response_model=ImageView, responses=problems(401, 404, 503))
 def get_image(image_id: ImageId, request: Request, tenant: Tenant, resources: Shared) -> Response:
-    """Return what is known of an image."""
+    """Return an image."""
     row = _found(resources, tenant, image_id)
     headers = {"ETag": _etag(row), "Cache-Control": "private, no-cache"}
     if matches(_etag(row), request.headers.get("if-none-match")):

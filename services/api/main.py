@@ -21,7 +21,7 @@ OTHER_FILES = 512
 
 
 def run(settings: Settings) -> int:
-    """Serve HTTP until told to stop; returns the exit code."""
+    """Serve HTTP until stopped; return the exit code."""
     if settings.keys_required and not settings.is_loopback and not _has_keys(settings):
         logger.error(
             "%s can be reached from elsewhere and there is no API key yet: run "

@@ -19,7 +19,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class _QueueCollector(Collector):
-    """Reads the queue when it is asked."""
+    """Reads the queue when it is scraped."""
 
     def __init__(
         self, repository: Repository, doorbell: Doorbell, waiting: Callable[[], int]

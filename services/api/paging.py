@@ -1,4 +1,4 @@
-"""Page tokens: where a listing by time goes on."""
+"""Page tokens: where the next page of a listing by time starts."""
 
 import base64
 import binascii

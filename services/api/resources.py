@@ -44,7 +44,7 @@ def found_job(resources: Resources, tenant: str, job_id: str) -> Job:
 
 
 def missing_job(job_id: str) -> Problem:
-    """Say that there is no such job; somebody else's is not told from none."""
+    """Report that there is no such job; another tenant's job looks the same."""
     return Problem("not-found", f"There is no job {job_id[:60]!r}.")
 
 

@@ -41,7 +41,7 @@ class ChangeSource(Protocol):
     """Follows the database."""
 
     def changed(self, hear: Hear) -> bool:
-        """Wait a moment; whether something was committed for which the database has to be asked."""
+        """Wait a moment; return whether a commit requires a look at the database."""
 
     def interrupt(self) -> None:
         """End a wait that another thread is in."""
@@ -144,17 +144,17 @@ class Watcher:
 
     @property
     def closing(self) -> bool:
-        """Whether the process is shutting down, so that nobody should wait any more."""
+        """Whether the process is shutting down, so that no request should wait."""
         return self._stopped.is_set()
 
     def refuse_when_full(self) -> None:
-        """Raise the problem ``too-many-waiting`` when nobody else may wait."""
+        """Raise the problem ``too-many-waiting`` at the limit of waiting requests."""
         if self.waiting >= self._max_waiters:
             problem = Problem("too-many-waiting", f"{self.waiting} requests are waiting already.")
             raise problem.with_headers(Retry_After="2")
 
     def release(self) -> None:
-        """Wake everybody and let nobody wait any more."""
+        """Wake all waiting requests and refuse new ones."""
         self._stopped.set()
         self._look_up()
         with self._lock:

@@ -75,7 +75,7 @@ def run(context: JobContext, spec: ImportDatasetSpec) -> ImportDatasetResult:
 
 
 def _take_in(context: JobContext, spec: ImportDatasetSpec) -> tuple[Packed, bytes, bytes]:
-    """Return what is said of the pack, the pack and the contact sheet."""
+    """Return the report on the pack, the pack and the contact sheet."""
     with context.inputs.upload() as upload, TemporaryFile() as pack, TemporaryFile() as sheet:
         told = import_isolated(
             context,

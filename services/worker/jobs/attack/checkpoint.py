@@ -71,7 +71,7 @@ class Done:
 
 
 class AttackCheckpoint:
-    """Saves and restores what is done, for models of one hash of weights."""
+    """Saves and restores finished work, for models with the same hash of weights."""
 
     def __init__(self, context: JobContext, sha256: str) -> None:
         self._context, self._sha256 = context, sha256

@@ -116,7 +116,7 @@ def deliver_photo(
 
 
 def _reopened(data: bytes, max_pixels: int) -> Pixels:
-    """Read what is delivered as the service would if it were sent in."""
+    """Read the delivered file as the service would read an upload."""
     limits = ImageLimits(max_bytes=2**31, max_pixels=max_pixels)
     stored = sanitize(data, limits)
     return decode_rgb(stored.data, stored.orientation, limits=limits)

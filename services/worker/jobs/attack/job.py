@@ -1,4 +1,4 @@
-"""``attack``: changes faces until the classifier errs, and checks what is delivered."""
+"""``attack``: changes faces until the classifier errs, and verifies the delivered files."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ PHOTOS_AT_ONCE = {"model": 16, "photo": 4}
 
 @dataclass
 class _Job:
-    """What is known of a job while it goes on."""
+    """The state of a running job."""
 
     context: JobContext
     setting: PhotoAttack

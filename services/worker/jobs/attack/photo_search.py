@@ -1,4 +1,4 @@
-"""Attacks the faces of a photo at its own size, and asks the whole service about the outcome."""
+"""Attacks the faces of a photo at its own size, and verifies the outcome end to end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -105,7 +105,7 @@ class PhotoSearch:
 
 @dataclass(frozen=True)
 class _Attacked:
-    """What a search found for one face, the patch of the photo it changed, and all it asked."""
+    """The result of a search for one face: the changed patch of the photo, and all queries."""
 
     search: Search
     patch: Patch
@@ -123,7 +123,7 @@ class _Attacked:
         return self.patch[:2], self.outcome.adversarial
 
     def on_top_of(self, earlier: "_Attacked") -> "_Attacked":
-        """Count what an earlier search asked, too."""
+        """Add the queries of an earlier search."""
         return replace(
             self,
             queries=self.queries + earlier.queries,

@@ -127,7 +127,7 @@ def _missable_note(smallest: float | None) -> tuple[str, ...]:
 
 
 def reopened(data: bytes, max_pixels: int) -> Pixels:
-    """Read what is delivered as a stranger would: from its bytes alone."""
+    """Read the delivered photo from its bytes alone, as a stranger would."""
     limits = ImageLimits(max_bytes=2**31, max_pixels=max_pixels)
     stored = sanitize(data, limits)
     return open_photo(stored.data, stored.orientation).pixels

@@ -182,7 +182,7 @@ def _used(roles: Roles) -> tuple[RecognizerUsed, ...]:
 
 
 def _refuse_less(spec: EncryptSpec, verdict: Verdict, images: list[EncryptedImage]) -> None:
-    """Fail when the job asks for more than it got: nothing is delivered then."""
+    """Fail if the verdict is below ``require``: nothing is delivered then."""
     if spec.require is None:
         return
     enough = ("protected",) if spec.require == "protected" else ("protected", "weak")
@@ -191,7 +191,7 @@ def _refuse_less(spec: EncryptSpec, verdict: Verdict, images: list[EncryptedImag
         said = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise Problem(
             "not-protected",
-            f"`require` asks for {spec.require!r}; of {len(images)} photos: {said}.",
+            f"`require` demands {spec.require!r}; of {len(images)} photos: {said}.",
             verdict=verdict,
         )
 

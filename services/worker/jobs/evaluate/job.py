@@ -31,7 +31,7 @@ from shared.specs.evaluate import EvaluateSpec
 
 
 def run(context: JobContext, spec: EvaluateSpec) -> EvaluateResult:
-    """Judge all models; every finished piece is kept for whoever goes on."""
+    """Evaluate all models; each finished piece is saved, so that a later attempt resumes."""
     began = time.monotonic()
     job = _prepared(context, spec)
     seconds = _announce(job)

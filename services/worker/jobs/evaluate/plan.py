@@ -71,7 +71,7 @@ def plan_rows(spec: EvaluateSpec, models: Sequence[LoadedModel]) -> list[RowPlan
 
 
 def attack_name(choice: AttackChoice, spec: EvaluateSpec) -> str:
-    """Name an attack by its main parameter and by what is not as by default."""
+    """Name an attack by its main parameter and its non-default ones."""
     chosen = _unusual(choice) | (_MAIN & set(type(choice).model_fields))
     if spec.sweep is not None and spec.sweep.parameter in type(choice).model_fields:
         chosen |= {spec.sweep.parameter}
@@ -80,7 +80,7 @@ def attack_name(choice: AttackChoice, spec: EvaluateSpec) -> str:
 
 
 def defense_name(chain: Chain) -> str:
-    """Name a chain of defenses by what is not as by default."""
+    """Name a chain of defenses by its non-default parameters."""
     names = []
     for step in chain:
         chosen = sorted(_unusual(step))

@@ -19,7 +19,7 @@ from shared.results.evaluate import Round
 
 
 def make_rounds(job: Work) -> tuple[tuple[Round, ...], tuple[File, ...]]:
-    """Learn from the attack's finds and be attacked again, as often as asked."""
+    """Train on the attack's successes and attack again, for each round."""
     if not job.spec.rounds:
         return (), ()
     loaded = job.models[0]

@@ -1,4 +1,4 @@
-"""What is known of an ``evaluate`` job while it goes on."""
+"""The state of a running ``evaluate`` job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

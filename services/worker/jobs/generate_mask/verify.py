@@ -67,12 +67,12 @@ def judge(
 
 
 def _unable(name: str, behind_plain: Accuracy) -> list[str]:
-    """Warn of a judge that knows too few people in a plain mask to tell what a design does."""
+    """Warn of a judge that identifies too few wearers of a plain mask to evaluate designs."""
     if behind_plain.rate is None or behind_plain.rate >= LEAST_RANK_1:
         return []
     return [
         f"{name} knows {behind_plain.rate:.0%} of the wearers of a plain mask, "
-        f"under {LEAST_RANK_1:.0%}: it cannot judge designs"
+        f"under {LEAST_RANK_1:.0%}: it cannot evaluate designs"
     ]
 
 

@@ -107,7 +107,7 @@ def held_out(judge: ModelCard, used: Sequence[ModelCard]) -> bool:
 
 
 def can_judge(card: ModelCard) -> bool:
-    """Whether a recognizer knows enough people on clean photos, and has a threshold."""
+    """Whether a recognizer identifies enough people on clean photos, and has a threshold."""
     return _rank_1(card) >= LEAST_RANK_1 and bool(card.metrics.get("thresholds"))
 
 

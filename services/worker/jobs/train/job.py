@@ -49,7 +49,7 @@ from shared.specs.train import Distillation, TrainSpec
 
 @dataclass
 class _Job:
-    """What is known of a job while it goes on."""
+    """The state of a running job."""
 
     context: JobContext
     spec: TrainSpec
