@@ -254,7 +254,7 @@ def test_a_judge_that_knows_few_behind_a_plain_mask_cannot_judge(
     monkeypatch.setattr(generate_mask_judging, "LEAST_RANK_1", rate + 0.01)
     unable = job.run(many, wanted)
 
-    assert any(said in warning and "cannot judge" in warning for warning in unable.warnings)
+    assert any(said in warning and "cannot evaluate" in warning for warning in unable.warnings)
     assert not any("face-residual-112 knows" in warning for warning in unable.warnings)
 
 
