@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.images import ImageLimits, ImageRejectedError, StoredImage, decode_rgb, sanitize
+from shared.images.cost import decoding_cost
 from shared.images.gif import keep_first_frame
 from shared.images.jpeg import strip_jpeg
 from shared.images.png import strip_png
@@ -44,6 +45,7 @@ from tests.fixtures.images import (
     tiff_claiming,
 )
 
+pillow_heif.register_heif_opener()
 LIMITS = ImageLimits()
 SMALL = ImageLimits(max_pixels=100_000)  # what mutated headers may ask for is quick to decode
 # Pillow warns of damaged metadata; a warning is an error in these tests and none in the service.
@@ -105,8 +107,6 @@ def test_a_truncated_jpeg_is_refused_or_has_all_its_pixels(
 
 def _half(kind: str) -> bytes:
     options: dict[str, Any] = {"GIF": {}, "TIFF": {"compression": "raw"}}.get(kind, {})
-    if kind == "HEIF":
-        pillow_heif.register_heif_opener()
     data = encoded(_noise(), kind, **options)
     return data[: len(data) // 2]
 
@@ -484,3 +484,44 @@ def test_an_orientation_is_always_one_of_eight(
 ) -> None:
     for candidate in (data, b"II*\0" + data, b"Exif\0\0MM\0*" + data, _edited(exif(7), edits)):
         assert 1 <= exif_orientation(candidate) <= 8
+
+
+# HEIC and AVIF: each is decoded in a process of its own, which takes a while to start.
+
+CONTAINERS = {kind: encoded(_noise().resize((64, 48)), kind) for kind in ("HEIF", "AVIF")}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(edits=st.lists(_edit, min_size=1, max_size=3))
+def test_a_mutated_photo_of_a_phone_is_refused_or_stored_whole(
+    kind: str, edits: list[tuple[str, float, float, bytes]]
+) -> None:
+    stored = _sanitized(_edited(CONTAINERS[kind], edits))
+    if stored is not None:
+        pixels = decode_rgb(stored.data, stored.orientation, limits=SMALL)
+        assert pixels.shape == (stored.height, stored.width, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.sampled_from([*sorted(LOADED), *CONTAINERS]), edits=st.lists(_edit, max_size=3))
+def test_the_cost_of_whatever_comes_is_a_number(
+    name: str, edits: list[tuple[str, float, float, bytes]]
+) -> None:
+    data = _edited((LOADED | CONTAINERS)[name], edits)
+    assert decoding_cost(data) >= len(data)
+
+
+def _heic_bomb() -> bytes:
+    """A bitstream of many more pixels than its container says."""
+    data = bytearray(encoded(Image.new("L", (6000, 6000)), "HEIF"))
+    size = data.index(b"ispe") + 8
+    data[size : size + 8] = struct.pack(">II", 64, 64)
+    return bytes(data)
+
+
+def test_a_bitstream_larger_than_its_container_says_is_bounded() -> None:
+    bomb = _heic_bomb()
+    assert len(bomb) < 200_000
+    stored = _sanitized(bomb, SMALL)
+    assert stored is None or stored.width * stored.height <= SMALL.max_pixels
