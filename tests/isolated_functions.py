@@ -25,8 +25,12 @@ def environment(*, progress: Say) -> dict[str, str]:
     return dict(os.environ)
 
 
+class FilmRejectedError(RejectedError):
+    """A kind of it."""
+
+
 def refuse(*, progress: Say) -> None:
-    raise RejectedError("not \ud800 this one")
+    raise FilmRejectedError("not \ud800 this one")
 
 
 def fail(*, progress: Say) -> None:

@@ -84,8 +84,8 @@ def run_isolated(
 
     ``arguments`` and the answer are JSON; ``files`` are open files that both processes share, at
     their positions. ``check`` is called ten times a second and may raise: the process is killed
-    then, as it is when this function ends in any way. Exceptions named in ``refusals`` come back as
-    ``Refused``; others raise ``OverLimit`` or ``ProcessDied``.
+    then, as it is when this function ends in any way. Exceptions named in ``refusals``, and those
+    derived from them, come back as ``Refused``; others raise ``OverLimit`` or ``ProcessDied``.
     """
     reader, writer = os.pipe()
     numbers = [file.fileno() for file in files]

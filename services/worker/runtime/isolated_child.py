@@ -32,8 +32,9 @@ def main() -> int:
         say(over="memory")
         return 0
     except Exception as error:
-        if type(error).__name__ in refusals:
-            say(refused=[type(error).__name__, str(error)])
+        kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in refusals), None)
+        if kind is not None:
+            say(refused=[kind, str(error)])
             return 0
         if isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOMEM):
             say(over="disk" if error.errno == errno.EFBIG else "memory")

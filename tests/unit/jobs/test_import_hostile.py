@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.worker.jobs import import_dataset
-from services.worker.stopping import Stopped
+from services.worker.stopping import Stopped, StopReason
 from shared.problems import Problem
 from shared.specs.import_dataset import ImportDatasetSpec
 from tests import isolated_functions
@@ -139,8 +139,25 @@ def test_memory_that_an_archive_asks_for_is_bounded(context_of: Make) -> None:
     assert caught.value.slug == "invalid-archive"
 
 
-def test_a_canceled_import_that_hangs_is_killed(
-    context_of: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "film",
+    [
+        b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40,
+        b"\x1aE\xdf\xa3" + bytes(range(256)) * 40,
+        b"RIFF\xff\xff\xff\x7fAVI LIST" + b"\xff" * 5000,
+    ],
+)
+def test_hostile_films_are_refused(context_of: Make, film: bytes) -> None:
+    context = context_of()
+    context.uploaded = film
+    with pytest.raises(Problem, match="video") as caught:
+        import_dataset.run(context, ImportDatasetSpec(name="theirs", label="a"))
+    assert caught.value.slug == "invalid-archive"
+
+
+@pytest.mark.parametrize("reason", ["canceled", "deadline", "lease lost", "hand back"])
+def test_an_import_that_hangs_is_killed_whatever_stops_it(
+    context_of: Make, monkeypatch: pytest.MonkeyPatch, reason: StopReason
 ) -> None:
     """It holds its interpreter's lock within one call: nothing inside of it could stop it."""
     hangs = f"{isolated_functions.__name__}:pack_forever"
@@ -151,11 +168,12 @@ def test_a_canceled_import_that_hangs_is_killed(
 
     def progress(done: int, total: int, message: str = "", **data: Any) -> None:
         seen.append(int(message))
-        context.stop = Stopped()
+        context.stop = Stopped(reason)
 
     context.progress = progress
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as caught:
         import_dataset.run(context, SPEC)
+    assert caught.value.reason == reason
     assert not isolated_functions.is_alive(seen[0])
     assert context.packs == {}
 
