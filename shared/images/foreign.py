@@ -43,11 +43,16 @@ def _said(refusal: ImageRejectedError) -> dict[str, Any]:
 
 
 def _bound_this_process(limits: ImageLimits) -> None:
-    most = _BASE_BYTES + _BYTES_A_PIXEL * limits.max_pixels
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in (
+        (resource.RLIMIT_AS, _BASE_BYTES + _BYTES_A_PIXEL * limits.max_pixels),
+        (resource.RLIMIT_CPU, _CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        # Whoever started this process may have bounds of its own: they cannot be raised.
+        _, hard = resource.getrlimit(kind)
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def convert(data: bytes, found: str, limits: ImageLimits) -> tuple[dict[str, Any], bytes]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.cloaking.optimize import Cloak
@@ -487,3 +488,20 @@ def test_what_changed_when_a_photo_was_taken_in_is_in_its_notes(context_of: Any)
     context = context_of(Image.new("RGB", (64, 64)))
     context.said = ("the HEIC was converted to a JPEG of quality 95",)
     assert job.run(context, spec()).images[0].notes[0] == context.said[0]
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_phones_photo_is_delivered_as_a_jpeg_of_its_size_and_profile(
+    context_of: Any, bare: Any, kind: str
+) -> None:
+    pillow_heif.register_heif_opener()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    context = context_of(bare)
+    context.files = [file_of(bare.convert("RGB"), kind, icc_profile=profile)]
+
+    result = job.run(context, spec(recognizers=[RESIDUAL], judges=[]))
+
+    (image,) = result.images
+    assert (image.media_type, len(image.faces)) == ("image/jpeg", 1)
+    photo = Image.open(io.BytesIO(context.artifacts[image.photo]))
+    assert (photo.format, photo.size, photo.info["icc_profile"]) == ("JPEG", bare.size, profile)

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -45,6 +46,22 @@ def film(path: Path) -> bytes:
         writer.write(random.integers(0, 256, (48, 64, 3), dtype=np.uint8))
     writer.release()
     return path.read_bytes()
+
+
+def test_photos_of_phones_are_read_in_an_archive_too(context_of: Make) -> None:
+    pillow_heif.register_heif_opener()
+    files = {}
+    for number in range(4):
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(noise(number))) as image:
+            image.save(buffer, "AVIF" if number % 2 else "HEIF")
+        files[f"{'ab'[number // 2]}/{number}.heic"] = buffer.getvalue()
+    context = context_of()
+    context.uploaded = archive(files)
+
+    result = import_dataset.run(context, ImportDatasetSpec(name="phones"))
+
+    assert (result.images, result.classes) == (4, ("a", "b"))
 
 
 def test_an_archive_becomes_a_data_set(context_of: Make) -> None:
