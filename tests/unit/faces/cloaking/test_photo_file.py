@@ -7,12 +7,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from services.worker.faces.cloaking.jpeg_writer import write_jpeg
 from services.worker.faces.cloaking.photo_file import as_stored, open_photo, upright
-from shared.images import ImageLimits, decode_rgb, sanitize
+from shared.images import ImageLimits, ImageRejectedError, decode_rgb, sanitize
 from shared.images.jpeg_frame import read_frame
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -251,6 +253,30 @@ def test_every_jpeg_that_is_read_is_written_with_its_own_tables_and_sampling(nam
     )
     if "restarts" in name and name[:5] not in ("4:4:0", "4:1:1"):
         assert b"\xff\xdd" in data
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from(sorted(ARRANGEMENTS)),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3),
+)
+def test_whatever_jpeg_can_be_decoded_can_be_written(
+    name: str, edits: list[tuple[float, int]]
+) -> None:
+    data = bytearray(ARRANGEMENTS[name])
+    head = data.index(b"\xff\xda") + 14
+    for place, value in edits:
+        data[int(place * (head - 1))] = value
+    limits = ImageLimits(max_pixels=100_000)
+    try:
+        stored = sanitize(bytes(data), limits)
+        shown = decode_rgb(stored.data, stored.orientation, limits=limits)
+    except ImageRejectedError:
+        return
+    photo = open_photo(stored.data, stored.orientation)
+    again = sanitize(photo.write(photo.pixels), limits)
+    assert photo.pixels.shape == shown.shape
+    assert (again.width, again.height) == (stored.width, stored.height)
 
 
 @pytest.mark.parametrize("sampling", ["4:4:0", "4:1:1"])
