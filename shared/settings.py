@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         "or one on photos that the caller uploads and says to have the consent of",
     )
     keeper_seconds: float = Field(1, gt=0)
-    hung_seconds: float = Field(60, gt=0, description="without a sign of life: killed")
+    hung_seconds: float = Field(60, ge=3, description="without a sign of life: killed")
     ring_again_seconds: float = Field(3, gt=0)
     interactive_workers: int = Field(1, ge=1, description="of `bauta serve`")
     batch_workers: int = Field(1, ge=0, description="of `bauta serve`, serving both queues")

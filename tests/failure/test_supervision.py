@@ -44,13 +44,13 @@ def supervised(stack: Stack, *, hung_seconds: float = 60, **variables: str) -> I
 
 def test_a_frozen_worker_is_replaced_and_its_job_runs_again(stack: Stack) -> None:
     stack.keeper()
-    with supervised(stack, hung_seconds=6) as child:
+    with supervised(stack, hung_seconds=15, BAUTA_LEASE_SECONDS="10") as child:
         job_id = stack.create(seconds=2)
         stack.wait_until_begun(job_id)
         frozen = child.processes[0]
         frozen.send_signal(signal.SIGSTOP)
 
-        job = stack.wait_for(job_id, "succeeded", seconds=90)
+        job = stack.wait_for(job_id, "succeeded", seconds=120)
 
         assert (job.losses, child.hung) == (1, 1)
         assert frozen.wait(30) == -signal.SIGKILL
