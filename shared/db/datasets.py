@@ -91,12 +91,6 @@ class DatasetQueries(DerivedQueries):
                 row.expires_at = None if seconds is None else now + seconds
             return row
 
-    def of_job(self, tenant_id: str, job_id: str) -> list[Dataset]:
-        """Return the data sets that a job made."""
-        with self._read() as session:
-            query = self._visible(tenant_id, self._now(session))
-            return list(session.scalars(query.where(Dataset.job_id == job_id)))
-
     def page(
         self, tenant_id: str, *, limit: int, before: tuple[float, str] | None = None
     ) -> list[ListedDataset]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,3 @@ class AttackBatch:
             if result.success and result.query_at_success is not None
         )
         return tuple((query, number + 1) for number, query in enumerate(at))
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """All that an interrupted run needs: tensors (for safetensors) and values (for JSON)."""
-
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]

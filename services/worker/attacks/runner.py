@@ -1,9 +1,7 @@
-"""Runs a batch of images through an attack: steps, progress, cancel, checkpoints, results."""
+"""Runs a batch of images through an attack: steps, progress, cancel, results."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -13,14 +11,14 @@ from services.worker.attacks.criteria import Criterion, check_criterion, true_la
 from services.worker.attacks.oracle import Oracle
 from services.worker.attacks.randomness import Randomness
 from services.worker.attacks.region import Region
-from services.worker.attacks.results import AttackBatch, AttackResult, Checkpoint
+from services.worker.attacks.results import AttackBatch, AttackResult
 from services.worker.attacks.scene import Scene, Tally
 from services.worker.models.base import Classifier
 from services.worker.stopping import CancelCheck, Progress
 
 
 @dataclass
-class _Course:
+class _Position:
     """Where a run is: the scene, the attack's state and the number of the next step."""
 
     scene: Scene
@@ -34,12 +32,6 @@ class _Course:
             self.scene.narrow(self.scene.rows[kept.cpu()])
             self.state = {name: tensor[kept] for name, tensor in self.state.items()}
 
-    def checkpoint(self, identity: dict[str, Any]) -> Checkpoint:
-        tensors = self.scene.tally.tensors() | {"rows": self.scene.rows}
-        tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}
-        copied = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        return Checkpoint(copied, {"run": identity, "step": self.number})
-
 
 def run(
     attack: Attack,
@@ -52,20 +44,16 @@ def run(
     indices: Sequence[int] | None = None,
     progress: Progress | None = None,
     check_cancel: CancelCheck | None = None,
-    save: Callable[[Checkpoint], None] | None = None,
-    save_every_s: float = 30.0,
-    resume: Checkpoint | None = None,
 ) -> AttackBatch:
     """Attack a batch of images of one size and return a result for each.
 
     ``images`` are uint8 ``(N, 3, H, W)``, or floats in [0, 1] on the 8-bit grid. ``indices``
     (default 0..N-1) choose each image's random numbers, together with ``seed``. Images that meet
-    the criterion beforehand are left alone. ``check_cancel`` raises to stop; ``save`` gets a
-    checkpoint at most every ``save_every_s`` seconds, and ``resume`` continues from one.
+    the criterion beforehand are left alone. ``check_cancel`` raises to stop.
 
     Success is measured on the delivered 8-bit image, with the unmodified model.
-    Raises ``ValueError`` for a model in train mode, labels that do not exist, images off the
-    8-bit grid, or a checkpoint of another run.
+    Raises ``ValueError`` for a model in train mode, labels that do not exist, or images off the
+    8-bit grid.
     """
     pictures = to_uint8(images)
     check_criterion(criterion, images=len(pictures), classes=len(model.classes))
@@ -80,17 +68,6 @@ def run(
         search_bf16=attack.search_bf16,
     )
     clean = oracle.confirm(_scaled(pictures, oracle)).cpu()
-    identity = {
-        "attack": attack.name,
-        # Another machine may go on, and search in another precision.
-        "parameters": repr(replace(attack, search_bf16=False)),
-        "seed": seed,
-        "indices": numbers,
-        "targeted": criterion.targeted,
-        "classes": criterion.classes.tolist(),
-    }
-    if resume is not None and resume.values["run"] != identity:
-        raise ValueError("the checkpoint belongs to another run")
     scene = Scene(
         oracle,
         pictures,
@@ -98,26 +75,20 @@ def run(
         allowed=_allowed(region, pictures),
         indices=numbers,
         randomness=Randomness(seed),
-        tally=Tally.of(pictures, clean) if resume is None else Tally.restore(resume.tensors),
-        rows=(criterion.to("cpu").margin(clean) >= 0).nonzero()[:, 0]
-        if resume is None
-        else resume.tensors["rows"],
+        tally=Tally.of(pictures, clean),
+        rows=(criterion.to("cpu").margin(clean) >= 0).nonzero()[:, 0],
     )
-    course = _start(attack, scene) if resume is None else _continue(resume, scene)
-    saved_at = time.monotonic()
-    while course.number < attack.total_steps and len(scene.rows):
+    position = _Position(scene, attack.begin(scene) if len(scene.rows) else {}, 0)
+    while position.number < attack.total_steps and len(scene.rows):
         if check_cancel is not None:
             check_cancel()
-        finished = attack.step(scene, course.state, course.number)
-        course.number += 1
-        course.drop(finished)
+        finished = attack.step(scene, position.state, position.number)
+        position.number += 1
+        position.drop(finished)
         if progress is not None:
-            done = course.number if len(scene.rows) else attack.total_steps
+            done = position.number if len(scene.rows) else attack.total_steps
             fooled = int(scene.tally.met.sum())
             progress(done, attack.total_steps, f"{attack.name}: {fooled} images fooled so far")
-        if save is not None and time.monotonic() - saved_at >= save_every_s:
-            save(course.checkpoint(identity))
-            saved_at = time.monotonic()
     after = _delivered_logits(scene.tally, oracle)
     return AttackBatch(
         attack=attack.name,
@@ -142,19 +113,6 @@ def to_uint8(images: Tensor) -> Tensor:
     if not bool(((whole >= 0) & (whole <= 255)).all()):
         raise ValueError("images must lie in [0, 1]")
     return whole.to(torch.uint8)
-
-
-def _start(attack: Attack, scene: Scene) -> _Course:
-    return _Course(scene, attack.begin(scene) if len(scene.rows) else {}, 0)
-
-
-def _continue(checkpoint: Checkpoint, scene: Scene) -> _Course:
-    state = {
-        name.removeprefix("state."): tensor.to(scene.oracle.device).clone()
-        for name, tensor in checkpoint.tensors.items()
-        if name.startswith("state.")
-    }
-    return _Course(scene, state, int(checkpoint.values["step"]))
 
 
 def _allowed(region: Region | None, pictures: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The images still under attack, and the tally of all of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -44,15 +44,6 @@ class Tally:
         adversarial = images.clone(memory_format=torch.channels_last)  # as the scene's levels are
         cost = torch.full((len(images),), float("inf"))
         return cls(adversarial, logits.clone(), met, cost, *counts)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the fields for a checkpoint."""
-        return {f"tally.{field.name}": getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def restore(cls, tensors: dict[str, Tensor]) -> "Tally":
-        """Read the fields back."""
-        return cls(**{field.name: tensors[f"tally.{field.name}"].clone() for field in fields(cls)})
 
 
 BORDER = 0.02  # of margins, in logits: about what bfloat16 rounds off

@@ -4,21 +4,19 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.datasets.labeled import LabeledImages, read_voc
+from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.pack_file import write_pack_file
 from services.worker.faces.crops import Pixels, crop_face, resize
-from shared.dataset_card import CARD_FILE, DatasetCard, DatasetItem, LabeledBox, Layout, Split
-from shared.images import ImageLimits, decode_rgb, sanitize
+from shared.dataset_card import CARD_FILE, DatasetCard, DatasetItem, LabeledBox, Split
+from shared.images import ImageLimits, decode_rgb
 
 SMALLEST_FACE = 10
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Progress = Callable[[int, int], None]
 
@@ -137,72 +135,3 @@ def write_pack(card: DatasetCard, images: Iterable[tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     write_pack_file(buffer, card, images)
     return buffer.getvalue()
-
-
-def pack_folder(
-    root: Path, *, dataset_id: str, layout: Layout, classes: Sequence[str] | None = None
-) -> bytes:
-    """Pack a trusted folder; no near-duplicates are looked for, each image is its own group.
-
-    ``classes`` and ``identities``: ``<root>[/<split>]/<class>/*``. ``boxes``:
-    ``<root>[/<split>]/images/*`` with Pascal VOC files in ``annotations``. Without folders named
-    train, val or test everything is ``train``. Raises ``ValueError`` when nothing is found.
-    """
-    items: list[DatasetItem] = []
-    stored: list[tuple[str, bytes]] = []
-    for split, folder in _split_folders(root):
-        for path, label, boxes in _files(folder, layout):
-            clean = sanitize(path.read_bytes(), ImageLimits(max_pixels=2**28))
-            name = f"images/{len(items):06d}"
-            items.append(
-                DatasetItem(
-                    name=name,
-                    width=clean.width,
-                    height=clean.height,
-                    sha256=clean.sha256,
-                    orientation=clean.orientation,
-                    split=split,
-                    label=label,
-                    boxes=boxes,
-                    group=len(items),
-                    path=path.relative_to(root).as_posix(),
-                )
-            )
-            stored.append((name, clean.data))
-    if not items:
-        raise ValueError(f"{root.name} holds no images in the layout {layout!r}")
-    found = {item.label for item in items if item.label is not None}
-    found |= {box.label for item in items for box in item.boxes}
-    card = DatasetCard(
-        id=dataset_id,
-        name=root.name,
-        layout=layout,
-        classes=tuple(classes) if classes is not None else tuple(sorted(found)),
-        items=tuple(items),
-    )
-    return write_pack(card, stored)
-
-
-def _split_folders(root: Path) -> list[tuple[Split, Path]]:
-    splits = [(split, root / split) for split in _SPLITS if (root / split).is_dir()]
-    return splits or [("train", root)]
-
-
-def _files(
-    folder: Path, layout: Layout
-) -> Iterator[tuple[Path, str | None, tuple[LabeledBox, ...]]]:
-    if layout != "boxes":
-        for place in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-            for path in sorted(place.iterdir()):
-                yield path, place.name, ()
-        return
-    for path in sorted((folder / "images").iterdir()):
-        boxes = read_voc(folder / "annotations" / f"{path.stem}.xml")
-        yield (
-            path,
-            None,
-            tuple(
-                LabeledBox(label=label, x0=x0, y0=y0, x1=x1, y1=y1)
-                for label, (x0, y0, x1, y1) in boxes
-            ),
-        )

@@ -12,8 +12,8 @@ class DefendedClassifier(Classifier):
     Queries pass through the defense. Gradients do too: the forward pass is the defense itself, the
     backward pass its surrogate (BPDA, Athalye, Carlini and Wagner 2018). For a random defense the
     class probabilities of ``draws`` transformations are averaged (EOT, Athalye et al. 2018) and
-    their logarithm returned; every call draws anew, as the attacker's every query would, and
-    ``restart`` begins the same sequence again.
+    their logarithm returned; every call draws anew, as the attacker's every query would, in a
+    sequence that follows from ``seed``.
 
     ``input_size`` (height, width) is what the defended classifier takes: that of ``classifier``
     unless the defense resizes. Raises ``ValueError`` if the defense does not lead to the size that
@@ -45,10 +45,6 @@ class DefendedClassifier(Classifier):
         self._inner_size = classifier.input_size
         self._calls = 0
         self.train(classifier.training)
-
-    def restart(self) -> None:
-        """Begin the sequence of random draws again."""
-        self._calls = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, C)``; with several draws, the log of the mean probabilities."""

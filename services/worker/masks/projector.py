@@ -50,15 +50,6 @@ def _kernel(squared: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * squared * np.log(np.maximum(squared, 1e-12)))
 
 
-def places_of(fits: Tensor, side: int) -> Tensor:
-    """Return where the pixels of the inner part of faces' frames lie on the frontal face.
-
-    ``(N, side, side, 2)``: ``x, y`` in pixels of the frontal frame.
-    """
-    pixels = torch.arange(side, device=fits.device).to(fits)
-    return _places(fits, side, pixels, pixels)
-
-
 def _places(fits: Tensor, side: int, rows: Tensor, columns: Tensor) -> Tensor:
     """Return where pixels at ``rows (R,)`` and ``columns (C,)`` lie, ``(N, R, C, 2)``."""
     margin = (FRAME - side) // 2

@@ -117,11 +117,6 @@ def published_name(architecture: str) -> str:
     return architecture.removesuffix("_7x7")
 
 
-def smallest_input(architecture: str) -> int:
-    """Return the side in pixels of the smallest square input that an architecture takes."""
-    return _find(architecture).smallest
-
-
 def default_input(architecture: str) -> int:
     """Return the side in pixels of the input that an architecture takes unless told otherwise."""
     return _find(architecture).size

@@ -24,7 +24,7 @@ from services.worker.attacks.lbfgs import LBFGS
 from services.worker.attacks.mifgsm import MIFGSM
 from services.worker.attacks.pgd import PGD
 from services.worker.attacks.region import Region
-from services.worker.attacks.results import AttackBatch, Checkpoint
+from services.worker.attacks.results import AttackBatch
 from services.worker.attacks.runner import run
 from services.worker.attacks.sparse_rs import SparseRS
 from services.worker.attacks.square import Square
@@ -110,34 +110,6 @@ def test_an_image_fares_alone_as_in_a_batch_and_again(attack: Attack) -> None:
     same(whole, run(attack, model, images, Untargeted(labels), seed=5))
     alone = run(attack, model, images[2:3], Untargeted(labels[2:3]), seed=5, indices=[2])
     same(replace(whole, results=whole.results[2:3]), alone)
-
-
-@NAMED
-def test_resumes_where_it_was(attack: Attack) -> None:
-    model = small_cnn(classes=2)
-    images = pictures(4, seed=3)
-    criterion = Untargeted(labels_of(model, images))
-    taken: list[Checkpoint] = []
-    unbroken = run(attack, model, images, criterion, save=taken.append, save_every_s=0)
-    middle = taken[len(taken) // 2]
-    assert all(isinstance(tensor, torch.Tensor) for tensor in middle.tensors.values())
-    same(unbroken, run(attack, model, images, criterion, resume=middle))
-    with pytest.raises(ValueError, match="another run"):
-        run(attack, model, images, criterion, resume=middle, seed=9)
-
-
-def test_resumes_on_a_machine_that_searches_in_another_precision() -> None:
-    model = small_cnn(classes=2)
-    images = pictures(4, seed=3)
-    criterion = Untargeted(labels_of(model, images))
-    taken: list[Checkpoint] = []
-    attack = DifferentialEvolution(pixels=1, population=10, generations=6, early_stop=False)
-    run(attack, model, images, criterion, save=taken.append, save_every_s=0)
-
-    other = replace(attack, search_bf16=True)
-    batch = run(other, model, images, criterion, resume=taken[2])
-
-    assert [result.queries for result in batch.results] == [70] * 4
 
 
 @NAMED

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
+from services.worker.datasets.packs import PackedDataset, write_pack
 from shared.dataset_card import DatasetCard, DatasetItem, LabeledBox
+from tests.fixtures.packs import pack_folder
 
 ID = "ds_0123456789abcdef01234567"
 VOC = """<annotation><object><name>with_mask</name><bndbox><xmin>10</xmin><ymin>20</ymin>

@@ -11,7 +11,7 @@ from PIL import Image
 
 from services.demo.photos import group, masked_portrait, portrait
 from services.worker.attacks.catalog import ATTACKS
-from services.worker.datasets.packs import PackedDataset, pack_folder
+from services.worker.datasets.packs import PackedDataset
 from services.worker.faces.crops import square_around
 from services.worker.jobs.attack import job as attack
 from services.worker.jobs.evaluate.plan import plan_rows
@@ -32,6 +32,7 @@ from shared.specs.attack import (
 from shared.specs.data import DataSample
 from shared.specs.defend import Median
 from shared.specs.evaluate import EvaluateSpec
+from tests.fixtures.packs import pack_folder
 
 Make = Callable[..., Any]
 CROPS, BOXES = (f"ds_{number:024x}" for number in range(2))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.worker.datasets.packs import pack_folder
 from services.worker.jobs.attack import job as attack
 from shared.results.attack import AttackResult
 from shared.settings import load_settings
 from shared.specs.attack import AttackSpec
+from tests.fixtures.packs import pack_folder
 from tests.unit.jobs.conftest import FakeContext
 
 DATASET = f"ds_{0:024x}"

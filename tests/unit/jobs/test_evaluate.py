@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
+from services.worker.datasets.packs import PackedDataset, write_pack
 from services.worker.defenses.thresholds import KnownThreshold
 from services.worker.jobs.evaluate import detector, job
 from services.worker.jobs.evaluate import rounds as evaluate_rounds
@@ -27,6 +27,7 @@ from services.worker.training.loop import train
 from shared.problems import Problem
 from shared.results.evaluate import EvaluateResult
 from shared.specs.evaluate import EvaluateSpec
+from tests.fixtures.packs import pack_folder
 
 ID = "ds_0123456789abcdef01234567"
 CLASSES = ("with_mask", "without_mask")

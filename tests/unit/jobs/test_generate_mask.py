@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from services.worker.datasets.packs import PackedDataset, pack_folder, write_pack
+from services.worker.datasets.packs import PackedDataset, write_pack
 from services.worker.jobs.generate_mask import inputs as generate_mask_people
 from services.worker.jobs.generate_mask import job
 from services.worker.jobs.generate_mask import live as generate_mask_live
@@ -19,6 +19,7 @@ from services.worker.jobs.kit import checkpoint
 from shared.problems import Problem
 from shared.results.generate_mask import GenerateMaskResult
 from shared.specs.generate_mask import GenerateMaskSpec
+from tests.fixtures.packs import pack_folder
 
 DATASET = "ds_0123456789abcdef01234567"
 RESIDUAL = "face-residual-112"

@@ -13,7 +13,6 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load
 
-from services.worker.datasets.packs import pack_folder
 from services.worker.jobs.kit import checkpoint
 from services.worker.jobs.kit.models import mask_model
 from services.worker.jobs.train import job
@@ -27,6 +26,7 @@ from shared.results.train import TrainResult
 from shared.specs import SPECS
 from shared.specs.train import TASK_CLASSES, WITHOUT_IMAGENET, TrainSpec
 from shared.specs.train import Architecture as ArchitectureName
+from tests.fixtures.packs import pack_folder
 
 ID = "ds_0123456789abcdef01234567"
 OTHER = "ds_0123456789abcdef01234568"

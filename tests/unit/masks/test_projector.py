@@ -12,8 +12,8 @@ from services.worker.faces.alignment import FRAME, FRAME_POINTS
 from services.worker.masks.outlines import AREA, SHAPES, outline, plain
 from services.worker.masks.projector import (
     Wearing,
+    _places,
     fit,
-    places_of,
     put_on,
     random_wearing,
     still,
@@ -21,6 +21,12 @@ from services.worker.masks.projector import (
 
 RNG = np.random.default_rng(0)
 POINTS = FRAME_POINTS + RNG.normal(0, 4, (3, 5, 2))
+
+
+def places_of(fits: torch.Tensor, side: int) -> torch.Tensor:
+    """Return where the pixels of the inner part of faces' frames lie on the frontal face."""
+    pixels = torch.arange(side, dtype=torch.float32)
+    return _places(fits, side, pixels, pixels)
 
 
 def test_the_spline_is_scipys() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from services.worker.models.architectures import ARCHITECTURES, build, smallest_input
+from services.worker.models.architectures import ARCHITECTURES, _find, build
 from services.worker.models.base import Classifier
 from services.worker.models.heads import Head, headless
 from services.worker.models.registry import load_model, save_model
@@ -25,7 +25,7 @@ def test_maps_the_smallest_pictures_to_logits_with_gradients(
     architecture: str, classes: tuple[str, ...]
 ) -> None:
     torch.manual_seed(0)
-    side = smallest_input(architecture)
+    side = _find(architecture).smallest
     classifier = build(architecture, classes=classes, input_size=side).eval()
     images = pictures(2, side).requires_grad_()
     logits = classifier(images)
@@ -39,7 +39,7 @@ def test_maps_the_smallest_pictures_to_logits_with_gradients(
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_refuses_pictures_that_are_too_small(architecture: str) -> None:
     with pytest.raises(ValueError, match="px, not"):
-        build(architecture, classes=TWO, input_size=smallest_input(architecture) - 1)
+        build(architecture, classes=TWO, input_size=_find(architecture).smallest - 1)
 
 
 def test_the_face_network_takes_one_size_only() -> None:
@@ -106,7 +106,7 @@ def test_inception_has_its_auxiliary_head_at_its_own_size() -> None:
 def overfitted(architecture: str, *, steps: int, rate: float) -> float:
     """Train on 16 pictures of noise with random labels; return the accuracy on them in eval()."""
     torch.manual_seed(0)
-    side = smallest_input(architecture)
+    side = _find(architecture).smallest
     classifier: Classifier = build(architecture, classes=TWO, input_size=side)
     images, labels = pictures(16, side), torch.arange(16) % 2
     for module in classifier.modules():
@@ -146,7 +146,7 @@ def test_learns_sixteen_pictures_by_heart_too(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_its_head_on_its_features_gives_its_logits(architecture: str) -> None:
     torch.manual_seed(0)
-    side = smallest_input(architecture)
+    side = _find(architecture).smallest
     classifier = build(architecture, classes=THREE, input_size=side).eval()
     images = pictures(2, side)
     with torch.inference_mode():
@@ -159,7 +159,7 @@ def test_its_head_on_its_features_gives_its_logits(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_survives_saving_and_loading_bit_for_bit(architecture: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    side = smallest_input(architecture)
+    side = _find(architecture).smallest
     classifier = build(architecture, classes=THREE, input_size=side)
     card = save_model(
         classifier,
