@@ -83,6 +83,7 @@ class Settings(BaseSettings):
         (), description="networks of reverse proxies, whose X-Forwarded-For is believed"
     )
     max_connections_waiting: int = Field(2_000, ge=1)
+    spool_dir: Path | None = Field(None, description="for uploads on their way; in data_dir")
     min_free_disk_bytes: int = Field(256 * 2**20, ge=0)
     concurrent_decodes: int = Field(2, ge=1)
     retention_seconds: float = Field(24 * 3600, gt=0, description="of images and jobs")
@@ -235,6 +236,11 @@ class Settings(BaseSettings):
             username=url.username or "default", password=self.broker_password.get_secret_value()
         )
         return url.render_as_string(hide_password=False)
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where the API keeps bodies while they arrive."""
+        return self.spool_dir or self.data_dir.resolve() / "spool"
 
     @property
     def objects_location(self) -> str:

@@ -1,5 +1,7 @@
 """Answers a request that created a job: its picture, its end, or where it is."""
 
+from functools import partial
+
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -12,6 +14,8 @@ from services.api.schemas import VERDICT, JobView, job_url
 from services.api.waiting import wait_until_final
 from shared.db import OUTAGES
 from shared.db.tables import FINAL_STATES, Artifact, Job
+from shared.images import ENCODABLE, encode_as
+from shared.images.cost import decoding_cost
 from shared.problems import CATALOG, Problem
 
 RETRY_AFTER = "1"
@@ -59,6 +63,11 @@ async def _answer(
     headers = {**headers, **verdict_header(job)}
     if images:
         return await _main_image(resources, job, artifacts, images, headers)
+    return await run_in_threadpool(_rendered, job, artifacts, headers)
+
+
+def _rendered(job: Job, artifacts: list[Artifact], headers: dict[str, str]) -> Response:
+    """Write the job as JSON. A large spec takes its time: use a thread."""
     view = JobView.of(job, artifacts).model_dump(mode="json")
     return JSONResponse(view, 201 if job.state in FINAL_STATES else 202, headers)
 
@@ -100,14 +109,20 @@ async def _main_image(
     main = (job.result or {}).get("main_artifact")
     artifact = next((row for row in artifacts if row.name == main), None)
     has = artifact.media_type if artifact else "no picture"
-    fits = has.startswith("image/") and ("image/*" in wanted or has in wanted)
-    if artifact is None or not fits:
+    fits = "image/*" in wanted or has in wanted
+    into = next((media for media in wanted if media in ENCODABLE), None)
+    if artifact is None or not has.startswith("image/") or not (fits or into):
         # The warnings say why there is none; with a picture asked for, they would go unseen.
         why = {} if artifact else {"warnings": (job.result or {}).get("warnings", [])}
         problem = Problem("not-acceptable", f"The job's main result is {has}.", job=job.id, **why)
         return _with(problem_response(problem), headers)
     data = await run_in_threadpool(resources.objects.get, artifact.object_key)
     location = f"{job_url(job.id)}/artifacts/{artifact.name}"
+    if not fits and into is not None:
+        work = partial(encode_as, into, data, resources.image_limits)
+        data = await resources.decoding.run(job.tenant_id, decoding_cost(data), work)
+        headers = {**headers, "Content-Location": location, "Bauta-Converted-From": has}
+        return Response(data, 201, headers, media_type=into)
     headers = {**headers, "Content-Location": location, "ETag": content_etag(artifact.sha256)}
     return Response(data, 201, headers, media_type=artifact.media_type)
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
@@ -22,10 +23,12 @@ from services.api import (
 from services.api.auth import KeyRing
 from services.api.decoding import DecodingTurns
 from services.api.documentation import definitions
+from services.api.encodings import BodyCaps, DecodeBody
 from services.api.metrics import Metrics
 from services.api.middleware import BodyLimit, CatchAll, HeadAsGet, Observe
 from services.api.problems import install
 from services.api.resources import Resources
+from services.api.spool import Spool
 from services.api.watcher import Watcher
 from shared.db import Repository, create_database_engine
 from shared.db.migrate import upgrade
@@ -66,6 +69,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             doorbell=doorbell,
             watcher=watcher,
             decoding=DecodingTurns(chosen.concurrent_decodes),
+            validating=CapacityLimiter(1),
+            checking=CapacityLimiter(1),
+            spool=Spool.from_settings(chosen),
         )
         with metrics.queue_of(repository, doorbell, lambda: watcher.waiting):
             yield
@@ -88,11 +94,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(room.router)
     install(app)
     app.add_middleware(CatchAll)
-    app.add_middleware(
-        BodyLimit,
-        max_bytes=chosen.max_request_bytes,
+    caps = BodyCaps(
+        chosen.max_request_bytes,
         larger={"/v1/datasets": chosen.max_archive_bytes, "/v1/models": chosen.max_model_bytes},
     )
+    app.add_middleware(DecodeBody, caps=caps)
+    app.add_middleware(BodyLimit, caps=caps)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Observe, metrics=metrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

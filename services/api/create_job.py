@@ -1,17 +1,22 @@
-"""Creates a job from a request, exactly once."""
+"""Creates a job from a request, exactly once: the one path of JSON, forms and files."""
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.job_request import JobRequest
+from services.api.answers import answer
+from services.api.headers import accepted_images, preferences, preferred_wait
 from services.api.resources import Resources
-from services.api.uploads import CleanImage, clean_all, discard, discarded_on_refusal, store
+from services.api.schemas import Validated
+from shared.db.images import NewImage
 from shared.db.jobs import NewJob
 from shared.db.queries import new_id
 from shared.db.tables import Job
@@ -20,54 +25,152 @@ from shared.problems import Problem
 from shared.specs import JobSpec
 
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+PICTURES = ("image/*", "image/jpeg", "image/png", "image/webp")
 
 
-async def clean_uploads(resources: Resources, tenant: str, wanted: JobRequest) -> list[CleanImage]:
-    """Check all images that came with the request; raises the first one's problem."""
-    places = {image_id: place for place, image_id in enumerate(wanted.spec.image_ids)}
-    pointers = {image_id: f"/images/{places[image_id]}" for image_id in wanted.uploads}
-    return await clean_all(resources, tenant, wanted.uploads, pointers=pointers)
+@dataclass(frozen=True)
+class Stored:
+    """What a job's upload has become: rows to commit with it, and what it is told apart by."""
+
+    images: Sequence[NewImage] = ()
+    sweep_id: int | None = None
+    digests: Mapping[str, str] | None = None  # of uploaded images, by id
+    file_digest: str | None = None
 
 
-async def create_job(
-    request: Request, tenant: str, resources: Resources, wanted: JobRequest
-) -> tuple[Job, bool]:
-    """Store the images, commit the job, ring; returns it and whether it is new."""
-    key = idempotency_key(request)
-    images = await clean_uploads(resources, tenant, wanted)
-    return await run_in_threadpool(_commit, resources, tenant, wanted, images, key)
+class Attachment(Protocol):
+    """The bytes that came with a job."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids that its images get."""
+
+    async def check(self, resources: Resources, tenant: str) -> None:
+        """Raise what the bytes are refused for; store nothing."""
+
+    async def store(self, resources: Resources, tenant: str, job_id: str) -> Stored:
+        """Put the bytes into the object store; the keeper sweeps what is not committed."""
+
+    def discard(self, resources: Resources, tenant: str, job_id: str, stored: Stored) -> None:
+        """Take the bytes out of the object store again."""
 
 
-def _commit(
-    resources: Resources,
+@dataclass(frozen=True)
+class JobRequest:
+    """A valid spec and what came with it."""
+
+    spec: JobSpec
+    attachment: Attachment
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the headers of a request say about the answer."""
+
+    key: str | None
+    wait: float | None
+    pictures: tuple[str, ...]
+    applied: str
+
+    @classmethod
+    def of(cls, request: Request, resources: Resources, *, waits: bool = True) -> "Terms":
+        """Read the headers; raises ``invalid-header`` and what cannot be answered as asked."""
+        wait = preferred_wait(request.headers, most=resources.settings.max_wait_seconds)
+        pictures = accepted_images(request.headers.get("accept"))
+        if pictures and not set(pictures) & set(PICTURES):
+            raise Problem("not-acceptable", f"Pictures come as {', '.join(PICTURES[1:])}.")
+        if pictures and wait is None and waits:
+            raise Problem("not-acceptable", "To get an image at once, add `Prefer: wait=N`.")
+        if wait:
+            resources.watcher.refuse_when_full()
+        applied = ["respond-async"] if "respond-async" in preferences(request.headers) else []
+        if wait is not None:
+            applied.append(f"wait={wait:g}")
+        return cls(idempotency_key(request), wait, pictures, ", ".join(applied))
+
+
+async def create(
+    request: Request,
     tenant: str,
-    wanted: JobRequest,
-    images: Sequence[CleanImage],
-    key: str | None,
-) -> tuple[Job, bool]:
-    rows = store(resources, tenant, images)
-    new = NewJob(
-        id=new_id("job"),
-        tenant_id=tenant,
-        spec=wanted.spec,
-        images=rows,
-        idempotency_key=key,
-        fingerprint=fingerprint(wanted, images),
-        shipped_models=shipped_models(resources, wanted.spec),
-    )
-    with discarded_on_refusal(resources, rows):
-        job, is_new = resources.repository.jobs.create(
-            new,
-            max_queued=resources.settings.max_queued_jobs,
-            retention_seconds=resources.settings.retention_seconds,
-            ring_again_seconds=resources.settings.ring_again_seconds,
-        )
+    resources: Resources,
+    body: AbstractAsyncContextManager[JobRequest],
+    *,
+    validate_only: bool = False,
+) -> Response:
+    """Read the request, store what came with it, commit the job, ring, and answer.
+
+    Nothing stays behind when the spec, the queue or the store refuses.
+    """
+    terms = Terms.of(request, resources, waits=not validate_only)
+    async with body as wanted:
+        if terms.pictures and not wanted.spec.makes_picture:
+            raise Problem("not-acceptable", "With these options the job makes no picture.")
+        if validate_only:
+            return await _validated(resources, tenant, wanted)
+        job, is_new = await _create(tenant, resources, wanted, terms.key)
+    headers = {"Preference-Applied": terms.applied} if terms.applied else {}
     if not is_new:
-        discard(resources, rows)
-        return job, False
-    # Committed: from here on nothing can lose it. The keeper rings if this ring does not go out.
-    resources.doorbell.ring(job.id, job.queue)
-    return job, True
+        headers["Idempotent-Replayed"] = "true"
+    return await answer(
+        request, resources, job, wait=terms.wait, images=terms.pictures, headers=headers
+    )
+
+
+async def _validated(resources: Resources, tenant: str, wanted: JobRequest) -> Response:
+    await wanted.attachment.check(resources, tenant)
+    spec = wanted.spec
+
+    def rendered() -> Response:
+        resources.repository.jobs.refuse_unknown(
+            tenant,
+            spec,
+            own=wanted.attachment.ids,
+            shipped_models=shipped_models(resources, spec),
+        )
+        document = Validated(spec=spec.model_dump(mode="json"), queue=spec.queue)
+        return JSONResponse(document.model_dump(mode="json"))
+
+    return await run_in_threadpool(rendered)
+
+
+async def _create(
+    tenant: str, resources: Resources, wanted: JobRequest, key: str | None
+) -> tuple[Job, bool]:
+    """Store the bytes, commit the job, ring; returns it and whether it is new."""
+    job_id, attachment = new_id("job"), wanted.attachment
+    stored = await attachment.store(resources, tenant, job_id)
+
+    def commit() -> tuple[Job, bool]:
+        new = NewJob(
+            id=job_id,
+            tenant_id=tenant,
+            spec=wanted.spec,
+            images=stored.images,
+            idempotency_key=key,
+            fingerprint=fingerprint(wanted.spec, stored),
+            sweep_id=stored.sweep_id,
+            shipped_models=shipped_models(resources, wanted.spec),
+        )
+        try:
+            job, is_new = resources.repository.jobs.create(
+                new,
+                max_queued=resources.settings.max_queued_jobs,
+                retention_seconds=resources.settings.retention_seconds,
+                ring_again_seconds=resources.settings.ring_again_seconds,
+            )
+        except Problem:
+            # Refused, so surely not committed. A commit whose answer was lost may have happened:
+            # then the sweep decides, not this process.
+            attachment.discard(resources, tenant, job_id, stored)
+            raise
+        if is_new:
+            # From here on nothing can lose it. The keeper rings if this ring does not go out.
+            resources.doorbell.ring(job.id, job.queue)
+        else:
+            attachment.discard(resources, tenant, job_id, stored)
+        return job, is_new
+
+    return await run_in_threadpool(commit)
 
 
 def shipped_models(resources: Resources, spec: JobSpec) -> frozenset[str]:
@@ -77,17 +180,14 @@ def shipped_models(resources: Resources, spec: JobSpec) -> frozenset[str]:
     return frozenset(list_cards(*resources.settings.model_dirs))
 
 
-def fingerprint(wanted: JobRequest, images: Sequence[CleanImage]) -> str:
-    """Hash the request: the canonical spec, with uploads by their pixels and not their ids."""
-    document = wanted.spec.model_dump(mode="json")
-    digests = {image.id: f"sha256:{image.stored.sha256}" for image in images}
+def fingerprint(spec: JobSpec, stored: Stored) -> str:
+    """Hash what was asked for: the canonical spec, uploads by their bytes and not their ids."""
+    document: dict[str, Any] = spec.model_dump(mode="json")
+    digests = stored.digests or {}
     if "images" in document:
         document["images"] = [digests.get(name, name) for name in document["images"]]
-    return canonical(document)
-
-
-def canonical(document: dict[str, Any]) -> str:
-    """Hash a document whatever the order of its members."""
+    if stored.file_digest is not None:
+        document["file"] = stored.file_digest
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.auth import Shared, Tenant
 from services.api.content import content_etag, serve
+from services.api.create_job import create
 from services.api.dataset_report import PAGE_HEADERS, report_page
 from services.api.documentation import file_body, job_answers, job_headers, problems
-from services.api.file_jobs import create_file_job
+from services.api.file_jobs import read_file_request
 from services.api.paging import next_link, page_token, read_page_token
 from services.api.resources import Resources
 from services.api.schemas import JobView, is_id, moment
@@ -148,7 +149,8 @@ async def upload_dataset(request: Request, tenant: Tenant, resources: Shared) ->
     the job that checks it and takes it in; its result names the data set.
     """
     most = resources.settings.max_archive_bytes
-    return await create_file_job(request, tenant, resources, ImportDatasetSpec, most=most)
+    body = read_file_request(request, resources, ImportDatasetSpec, most=most)
+    return await create(request, tenant, resources, body)
 
 
 @router.get("", response_model=DatasetPage, responses=problems(400, 401, 422, 503))

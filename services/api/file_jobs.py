@@ -1,63 +1,48 @@
 """Jobs that are created with one large file: streamed to the store, never held in memory."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from services.api.answers import answer
-from services.api.create_job import canonical, idempotency_key
-from services.api.headers import preferred_wait
-from services.api.job_request import refuse_unfit_text
-from services.api.problems import invalid_request
+from services.api.create_job import JobRequest, Stored
+from services.api.problems import invalid_field, invalid_request
 from services.api.resources import Resources
+from services.api.spec_check import refuse_unfit_text
+from services.api.spool import as_upload
 from services.api.uploads import UPLOAD_SECONDS, refuse_full_disk
-from shared.db.jobs import NewJob
-from shared.db.queries import UPLOAD_FILE, new_id, upload_prefix
+from shared.db.queries import UPLOAD_FILE, upload_prefix
 from shared.objects import ObjectStoreUnavailableError
 from shared.problems import Problem
 from shared.specs import JobSpec
 
-_PIECE = 256 * 1024
 _MOST_FIELDS = 50
 _FILE_TYPES = ("application/", "video/", "binary/")
 Parse = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 
-async def create_file_job(
-    request: Request,
-    tenant: str,
-    resources: Resources,
-    spec_class: type[JobSpec],
-    *,
-    most: int,
-    parse: Parse = dict,
-) -> Response:
-    """Create a job from a form (the file in ``file``) or from a raw body and the query.
+class OneFile:
+    """The file that came with a job; its bytes are read once, on their way to the store."""
 
-    ``parse`` makes the spec's document of the fields. Raises ``content-too-large`` past ``most``
-    bytes, and what the spec, the queue or the store have against it; nothing stays behind then.
-    """
-    wait = preferred_wait(request.headers, most=resources.settings.max_wait_seconds)
-    key = idempotency_key(request)
-    if wait:
-        resources.watcher.refuse_when_full()
-    async with _file_of(request) as (fields, pieces):
-        try:
-            document = parse(fields)
-            refuse_unfit_text(document)
-            spec = spec_class.model_validate(document)
-        except ValidationError as error:
-            raise invalid_request(error) from error
-        job_id = new_id("job")
+    ids: Sequence[str] = ()
+
+    def __init__(self, pieces: AsyncIterator[bytes], *, declared: int, most: int) -> None:
+        self._pieces = pieces
+        self._declared = declared
+        self._most = most
+
+    async def check(self, resources: Resources, tenant: str) -> None:
+        """Check nothing: what is in the file is looked at by the job."""
+
+    async def store(self, resources: Resources, tenant: str, job_id: str) -> Stored:
+        """Store the file; raises ``content-too-large`` past the cap."""
+        refuse_full_disk(resources, self._declared)
         prefix = upload_prefix(tenant, job_id)
-        declared = request.headers.get("content-length", "0")
-        refuse_full_disk(resources, int(declared) if declared.isdigit() else 0)
         sweep_id = await run_in_threadpool(
             resources.repository.jobs.announce_prefix,
             tenant,
@@ -66,39 +51,17 @@ async def create_file_job(
         )
         digest = hashlib.sha256()
         try:
-            await resources.objects.put_stream(
-                prefix + UPLOAD_FILE, _counted(pieces, digest, most=most)
-            )
-            new = NewJob(
-                id=job_id,
-                tenant_id=tenant,
-                spec=spec,
-                idempotency_key=key,
-                fingerprint=canonical(
-                    {**spec.model_dump(mode="json"), "file": f"sha256:{digest.hexdigest()}"}
-                ),
-                sweep_id=sweep_id,
-            )
-            job, is_new = await run_in_threadpool(
-                resources.repository.jobs.create,
-                new,
-                max_queued=resources.settings.max_queued_jobs,
-                retention_seconds=resources.settings.retention_seconds,
-                ring_again_seconds=resources.settings.ring_again_seconds,
-            )
+            pieces = _counted(self._pieces, digest, most=self._most)
+            await resources.objects.put_stream(prefix + UPLOAD_FILE, pieces)
         except Problem:
             await run_in_threadpool(_discard, resources, prefix)
             raise
-    headers = {}
-    if is_new:
-        # Committed: the keeper rings if this ring does not go out.
-        await run_in_threadpool(resources.doorbell.ring, job.id, job.queue)
-    else:
-        await run_in_threadpool(_discard, resources, prefix)
-        headers["Idempotent-Replayed"] = "true"
-    if wait is not None:
-        headers["Preference-Applied"] = f"wait={wait:g}"
-    return await answer(request, resources, job, wait=wait, images=(), headers=headers)
+        return Stored(sweep_id=sweep_id, file_digest=f"sha256:{digest.hexdigest()}")
+
+    def discard(self, resources: Resources, tenant: str, job_id: str, stored: Stored) -> None:
+        """Delete the file."""
+        del stored
+        _discard(resources, upload_prefix(tenant, job_id))
 
 
 def _discard(resources: Resources, prefix: str) -> None:
@@ -107,20 +70,49 @@ def _discard(resources: Resources, prefix: str) -> None:
 
 
 @asynccontextmanager
-async def _file_of(
+async def read_file_request(
     request: Request,
+    resources: Resources,
+    spec_class: type[JobSpec],
+    *,
+    most: int,
+    parse: Parse = dict,
+) -> AsyncIterator[JobRequest]:
+    """Read a form (the file in ``file``), or a raw body with the spec's fields in the query.
+
+    ``parse`` makes the spec's document of the fields. The file has at most ``most`` bytes.
+    """
+    declared = request.headers.get("content-length", "0")
+    size = int(declared) if declared.isdigit() else 0
+    async with _file_of(request, resources) as (fields, pieces):
+        document = parse(fields)
+        refuse_unfit_text(document)
+        try:
+            spec = spec_class.model_validate(document)
+        except ValidationError as error:
+            raise invalid_request(error, document=document) from error
+        yield JobRequest(spec, OneFile(pieces, declared=size, most=most))
+
+
+@asynccontextmanager
+async def _file_of(
+    request: Request, resources: Resources
 ) -> AsyncIterator[tuple[dict[str, str], AsyncIterator[bytes]]]:
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+        form_of = resources.spool.form(request, max_files=1, max_fields=_MOST_FIELDS)
+        async with form_of as form:
             fields, file = _form_parts(form.multi_items())
-            yield fields, _read(file)
+            yield fields, as_upload(file).pieces()
         return
     if media_type and not media_type.startswith(_FILE_TYPES):
         raise Problem(
             "unsupported-media-type",
             "Send the file itself, or multipart/form-data with the file in the field `file`.",
         )
+    for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            raise invalid_field(f"/{name[:100]}", "this field is given twice")
     yield dict(request.query_params), request.stream()
 
 
@@ -130,20 +122,15 @@ def _form_parts(parts: list[tuple[str, UploadFile | str]]) -> tuple[dict[str, st
     for name, part in parts:
         if isinstance(part, str):
             if name in fields:
-                raise _invalid(f"/{name[:100]}", "this field is given twice")
+                raise invalid_field(f"/{name[:100]}", "this field is given twice")
             fields[name] = part
         elif name == "file":
             file = part
         else:
-            raise _invalid(f"/{name[:100]}", "the file belongs into the field `file`")
+            raise invalid_field(f"/{name[:100]}", "the file belongs into the field `file`")
     if file is None:
-        raise _invalid("/file", "the file is missing")
+        raise invalid_field("/file", "the file is missing")
     return fields, file
-
-
-async def _read(file: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await file.read(_PIECE):
-        yield piece
 
 
 async def _counted(pieces: AsyncIterator[bytes], digest: Any, *, most: int) -> AsyncIterator[bytes]:
@@ -157,8 +144,3 @@ async def _counted(pieces: AsyncIterator[bytes], digest: Any, *, most: int) -> A
             yield piece
     if not size:
         raise Problem("invalid-request", "The file has no bytes.")
-
-
-def _invalid(pointer: str, detail: str) -> Problem:
-    errors = [{"pointer": pointer, "detail": detail}]
-    return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)

@@ -1,5 +1,7 @@
 """``/v1/images``: uploads that live until deleted or expired."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -13,13 +15,12 @@ from services.api.documentation import problems, upload_body
 from services.api.headers import matches
 from services.api.resources import Resources
 from services.api.schemas import ImageView, is_id
+from services.api.spool import Upload, as_upload
 from services.api.uploads import (
     CleanImage,
     clean,
     discarded_on_refusal,
     fresh_image_id,
-    read_body,
-    read_upload,
     store,
 )
 from shared.db.tables import Image
@@ -39,9 +40,10 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 )
 async def upload_image(request: Request, tenant: Tenant, resources: Shared) -> Response:
     """Upload an image, as the raw body or as the file of a form."""
-    data = await _read(request, resources)
-    image = await clean(resources, tenant, fresh_image_id(), data)
-    row = await run_in_threadpool(_record, resources, tenant, image)
+    async with _read(request, resources) as upload:
+        image = await clean(resources, tenant, fresh_image_id(), upload)
+        with closing(image.upload):
+            row = await run_in_threadpool(_record, resources, tenant, image)
     headers = {"Location": f"/v1/images/{row.id}", "ETag": _etag(row)}
     return JSONResponse(ImageView.of(row).model_dump(mode="json"), 201, headers)
 
@@ -54,19 +56,24 @@ def _record(resources: Resources, tenant: str, image: CleanImage) -> Image:
         )
 
 
-async def _read(request: Request, resources: Resources) -> bytes:
+@asynccontextmanager
+async def _read(request: Request, resources: Resources) -> AsyncIterator[Upload]:
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type.startswith("image/") or media_type == "application/octet-stream":
-        return await read_body(request, resources)
+        most = resources.settings.max_image_bytes
+        async with resources.spool.body(request, most=most, too_large="image-too-large") as upload:
+            yield upload
+        return
     if media_type != "multipart/form-data":
         raise Problem(
             "unsupported-media-type", "Send the image itself (image/*), or multipart/form-data."
         )
-    async with request.form(max_files=2, max_fields=10) as form:
-        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-        if len(files) != 1 or len(form.multi_items()) != 1:
+    async with resources.spool.form(request, max_files=2, max_fields=10) as form:
+        parts = form.multi_items()
+        files = [part for _, part in parts if isinstance(part, UploadFile)]
+        if len(files) != 1 or len(parts) != 1:
             raise Problem("invalid-request", "Send exactly one file, in the field `image`.")
-        return await read_upload(files[0], resources)
+        yield as_upload(files[0])
 
 
 @router.get("/{image_id}", response_model=ImageView, responses=problems(401, 404, 503))

@@ -4,15 +4,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.encodings import BodyCaps
 from services.api.metrics import Metrics
 from services.api.problems import problem_response, translate
-from shared.problems import Problem
 
 access = logging.getLogger("services.api.access")
 
@@ -26,26 +26,19 @@ _SECURITY = (
 )
 
 
-FORM_BYTES = 2**20
-
-
 class BodyLimit:
-    """Refuses bodies over ``max_bytes``, by their declared length or as they arrive.
+    """Refuses bodies over their cap, by their declared length or as they arrive."""
 
-    ``larger`` has the limits of paths that take a file; a form around it may be a little longer.
-    """
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, *, caps: BodyCaps) -> None:
         self._app = app
-        self._max = max_bytes
-        self._larger = {path: most + FORM_BYTES for path, most in larger.items()}
+        self._caps = caps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._larger.get(scope["path"], self._max)
-        problem = Problem("content-too-large", f"The body exceeds {most} bytes.")
+        most = self._caps.of(scope["path"])
+        problem = self._caps.problem(scope["path"])
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > most:
             await problem_response(problem)(scope, receive, send)

@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.auth import Shared, Tenant
 from services.api.content import content_etag, serve, serve_file
+from services.api.create_job import create
 from services.api.documentation import file_body, job_answers, job_headers, problems
-from services.api.file_jobs import create_file_job
-from services.api.job_request import parse_json_object
+from services.api.file_jobs import read_file_request
 from services.api.resources import Resources
 from services.api.schemas import JobView, moment
+from services.api.spec_check import parse_json_object
 from shared.db.tables import Model
 from shared.model_card import WEIGHTS_FILE, ModelCard, list_cards
 from shared.problems import Problem
@@ -115,9 +116,8 @@ async def upload_model(request: Request, tenant: Tenant, resources: Shared) -> R
     raw body with the fields in the query. Answers with the job that checks and registers it.
     """
     most = resources.settings.max_model_bytes
-    return await create_file_job(
-        request, tenant, resources, ImportModelSpec, most=most, parse=_document
-    )
+    body = read_file_request(request, resources, ImportModelSpec, most=most, parse=_document)
+    return await create(request, tenant, resources, body)
 
 
 @router.get("", response_model=ModelList, responses=problems(401, 422, 503))

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 100
+_INSTEAD = (
+    "send the file in the form field `image` (multipart/form-data), or upload it to /v1/images "
+    "and name its id here"
+)
 _BY_STATUS = {
     400: "malformed-multipart",
     404: "not-found",
@@ -42,26 +46,70 @@ def problem_response(problem: Problem) -> Response:
     )
 
 
-def invalid_request(error: ValidationError | RequestValidationError, *, root: str = "") -> Problem:
-    """Turn pydantic's findings into JSON pointers into the body."""
-    errors = [
-        {"pointer": root + _pointer(found["loc"]), "detail": _sentence(found)}
-        for found in error.errors()[:MOST_ERRORS]
-    ]
+def invalid_request(
+    error: ValidationError | RequestValidationError, *, document: object = None
+) -> Problem:
+    """Turn pydantic's findings into JSON pointers into ``document``, the body as it was sent."""
+    if isinstance(error, ValidationError):
+        # There is no way to have the first hundred only, but each can be made cheaply.
+        findings = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = [_described(found, document) for found in findings[:MOST_ERRORS]]
+    else:
+        errors = [_described(found, document) for found in error.errors()[:MOST_ERRORS]]
     return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)
 
 
-def _pointer(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
-    # Branches of a union show up as type names; only keys and indices point into the document.
-    kept = [part for part in parts if "[" not in part and part not in ("Box", "literal")]
-    escaped = (part.replace("~", "~0").replace("/", "~1") for part in kept)
-    return "".join(f"/{part}" for part in escaped)
+def invalid_field(pointer: str, detail: str) -> Problem:
+    """Return the problem of one field."""
+    errors = [{"pointer": pointer, "detail": detail}]
+    return Problem("invalid-request", "Some fields of the request are not valid.", errors=errors)
 
 
-def _sentence(found: Any) -> str:
-    message = str(found["msg"]).removeprefix("Value error, ")
-    return "this field is not known" if found["type"] == "extra_forbidden" else message
+def _described(found: Any, document: object) -> dict[str, str]:
+    location: Sequence[Any] = found["loc"]
+    value = None
+    if document is None:
+        kept = [part for part in location if part not in ("body", "query", "path", "header")]
+    else:
+        kept, value = _path(location, document, is_missing=found["type"] == "missing")
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in kept)
+    pointer = "".join(f"/{part}" for part in escaped)
+    if found["type"] == "extra_forbidden":
+        return {"pointer": pointer, "detail": "this field is not known"}
+    message = str(found["msg"])
+    is_image = "images" in kept or "^img_" in message
+    hint = _instead_of_an_image(value) if is_image and isinstance(value, str) else None
+    return {"pointer": pointer, "detail": hint or message.removeprefix("Value error, ")}
+
+
+def _path(
+    location: Sequence[Any], document: object, *, is_missing: bool
+) -> tuple[list[Any], object]:
+    """Keep what leads through the document, and return what is there.
+
+    pydantic also names the branches of unions on the way.
+    """
+    kept: list[Any] = []
+    here: Any = document
+    for place, part in enumerate(location):
+        is_inside = (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, list | tuple) and isinstance(part, int) and part < len(here)
+        )
+        if is_inside:
+            here = here[part]
+        if is_inside or (is_missing and place == len(location) - 1):
+            kept.append(part)
+    return kept, here
+
+
+def _instead_of_an_image(value: str) -> str | None:
+    """Say what to do instead of sending a picture's bytes or its address in JSON."""
+    start = value[:200].strip().lower()
+    if start.startswith("data:") or (len(value) > 100 and not start.startswith("img_")):
+        return f"a picture's bytes are not taken in JSON: {_INSTEAD}"
+    if "://" in start:
+        return f"addresses are not fetched: download the picture, then {_INSTEAD}"
+    return None
 
 
 def rejected_image(error: ImageRejectedError, *, pointer: str | None = None) -> Problem:

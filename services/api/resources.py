@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
 from services.api.decoding import DecodingTurns
 from services.api.schemas import is_id
+from services.api.spool import Spool
 from services.api.watcher import Watcher
 from shared.db import Repository
 from shared.db.tables import Job
@@ -26,6 +28,11 @@ class Resources:
     doorbell: Doorbell
     watcher: Watcher
     decoding: DecodingTurns
+    validating: CapacityLimiter  # parses large specs, in a thread
+    checking: CapacityLimiter  # looks for their mistakes, in a process
+    spool: Spool
+
+    small_spec_bytes: int = 16 * 1024
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -4,17 +4,12 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
 
-from services.api.answers import answer
 from services.api.auth import Shared, Tenant
-from services.api.create_job import clean_uploads, create_job, shipped_models
+from services.api.create_job import create
 from services.api.documentation import job_answers, job_body, job_headers
-from services.api.headers import accepted_images, preferences, preferred_wait
-from services.api.job_request import JobRequest, read_job_request
-from services.api.resources import Resources
-from services.api.schemas import JobView, Validated
+from services.api.job_request import read_job_request
+from services.api.schemas import JobView
 from shared.problems import Problem
 from shared.specs import SPECS, JobSpec
 
@@ -23,7 +18,7 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 
 def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
-    async def create(
+    async def create_one(
         request: Request,
         tenant: Tenant,
         resources: Shared,
@@ -31,41 +26,10 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
             bool, Query(description="check the request and create nothing")
         ] = False,
     ) -> Response:
-        wait = preferred_wait(request.headers, most=resources.settings.max_wait_seconds)
-        images = accepted_images(request.headers.get("accept"))
-        if images and wait is None and not validate_only:
-            raise Problem("not-acceptable", "To get an image at once, add `Prefer: wait=N`.")
-        if wait:
-            resources.watcher.refuse_when_full()
-        wanted = await read_job_request(request, spec_class, kind, resources)
-        if validate_only:
-            await clean_uploads(resources, tenant, wanted)
-            await run_in_threadpool(_refuse_unknown, resources, tenant, wanted)
-            spec = wanted.spec
-            document = Validated(spec=spec.model_dump(mode="json"), queue=spec.queue)
-            return JSONResponse(document.model_dump(mode="json"))
-        job, is_new = await create_job(request, tenant, resources, wanted)
-        headers = _applied(request, wait)
-        if not is_new:
-            headers["Idempotent-Replayed"] = "true"
-        return await answer(request, resources, job, wait=wait, images=images, headers=headers)
+        body = read_job_request(request, spec_class, kind, resources)
+        return await create(request, tenant, resources, body, validate_only=validate_only)
 
-    return create
-
-
-def _refuse_unknown(resources: Resources, tenant: str, wanted: JobRequest) -> None:
-    shipped = shipped_models(resources, wanted.spec)
-    resources.repository.jobs.refuse_unknown(
-        tenant, wanted.spec, own=wanted.uploads, shipped_models=shipped
-    )
-
-
-def _applied(request: Request, wait: float | None) -> dict[str, str]:
-    """Say which preferences were applied (RFC 7240)."""
-    applied = ["respond-async"] if "respond-async" in preferences(request.headers) else []
-    if wait is not None:
-        applied.append(f"wait={wait:g}")
-    return {"Preference-Applied": ", ".join(applied)} if applied else {}
+    return create_one
 
 
 for _kind, _spec in SPECS.items():

@@ -1,17 +1,18 @@
-"""Takes uploaded images in: read with a cap, cleaned, stored."""
+"""Takes uploaded images in: cleaned one at a time, kept in the spool, stored."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from anyio import to_thread
-from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.concurrency import run_in_threadpool
 
+from services.api.create_job import Stored
 from services.api.problems import rejected_image
 from services.api.resources import Resources
+from services.api.spool import Upload
 from shared.db.images import NewImage
 from shared.db.queries import image_prefix, new_id
 from shared.images import ImageRejectedError, StoredImage, sanitize
@@ -25,10 +26,11 @@ COST_A_TURN = 1_000_000
 
 @dataclass(frozen=True)
 class CleanImage:
-    """An image that passed, under the id that it will have."""
+    """An image that passed, under the id that it will have; its bytes are in the spool."""
 
     id: str
-    stored: StoredImage
+    stored: StoredImage  # without its data
+    upload: Upload
 
     def row(self, tenant_id: str, sweep_id: int) -> NewImage:
         """Describe it for the database."""
@@ -39,7 +41,7 @@ class CleanImage:
             width=stored.width,
             height=stored.height,
             orientation=stored.orientation,
-            size=len(stored.data),
+            size=self.upload.size,
             sha256=stored.sha256,
             object_key=object_key(tenant_id, self.id),
             notes=stored.notes,
@@ -52,51 +54,83 @@ def object_key(tenant_id: str, image_id: str) -> str:
     return image_prefix(tenant_id, image_id) + "original"
 
 
-async def read_upload(file: UploadFile, resources: Resources) -> bytes:
-    """Read one file of a form; more than the cap is read no further."""
-    return await file.read(resources.settings.max_image_bytes + 1)
+class ImageFiles:
+    """The image files that came with a job, by the ids that they get."""
 
+    def __init__(self, uploads: Mapping[str, Upload], places: Mapping[str, int]) -> None:
+        self._uploads = uploads
+        self._places = places
 
-async def read_body(request: Request, resources: Resources) -> bytes:
-    """Read a raw body up to the cap; raises the problem ``image-too-large``."""
-    most = resources.settings.max_image_bytes
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > most:
-            raise Problem("image-too-large", f"The image has more than {most} bytes.")
-    return bytes(data)
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids that the images get."""
+        return tuple(self._uploads)
+
+    async def check(self, resources: Resources, tenant: str) -> None:
+        """Raise the first image's problem."""
+        for image in await self._clean(resources, tenant):
+            image.upload.close()
+
+    async def store(self, resources: Resources, tenant: str, job_id: str) -> Stored:
+        """Check, clean and store the images, all or none."""
+        del job_id
+        images = await self._clean(resources, tenant)
+        try:
+            rows = await run_in_threadpool(store, resources, tenant, images)
+        finally:
+            for image in images:
+                image.upload.close()
+        return Stored(rows, digests={image.id: f"sha256:{image.stored.sha256}" for image in images})
+
+    def discard(self, resources: Resources, tenant: str, job_id: str, stored: Stored) -> None:
+        """Delete the images."""
+        del tenant, job_id
+        discard(resources, stored.images)
+
+    async def _clean(self, resources: Resources, tenant: str) -> list[CleanImage]:
+        pointers = {image_id: f"/images/{self._places[image_id]}" for image_id in self._uploads}
+        return await clean_all(resources, tenant, self._uploads, pointers=pointers)
 
 
 async def clean(
-    resources: Resources, tenant: str, image_id: str, data: bytes, *, pointer: str | None = None
+    resources: Resources, tenant: str, image_id: str, upload: Upload, *, pointer: str | None = None
 ) -> CleanImage:
     """Check and strip one image; raises its problem, naming ``pointer``."""
     pointers = {} if pointer is None else {image_id: pointer}
-    (image,) = await clean_all(resources, tenant, {image_id: data}, pointers=pointers)
+    (image,) = await clean_all(resources, tenant, {image_id: upload}, pointers=pointers)
     return image
 
 
 async def clean_all(
     resources: Resources,
     tenant: str,
-    uploads: Mapping[str, bytes],
+    uploads: Mapping[str, Upload],
     *,
     pointers: Mapping[str, str],
 ) -> list[CleanImage]:
-    """Check and strip images by id; raises the first one's problem, naming its pointer."""
+    """Check and strip images by id; raises the first one's problem, naming its pointer.
 
-    def sanitized(image_ids: Sequence[str]) -> list[CleanImage]:
-        return [_clean(resources, image_id, uploads[image_id], pointers) for image_id in image_ids]
+    Only images whose turn it is are in memory; close the clean ones' uploads after use.
+    """
+
+    made: list[CleanImage] = []
+
+    def sanitize_some(image_ids: Sequence[str]) -> None:
+        for image_id in image_ids:
+            made.append(_clean(resources, image_id, uploads[image_id], pointers))
 
     # Whoever waits for a turn to decode must not hold one of the threads that answer. Small images
     # share a turn: taking it costs as much as checking one.
-    made: list[CleanImage] = []
-    costs = await to_thread.run_sync(
-        lambda: {image_id: decoding_cost(data) for image_id, data in uploads.items()}
-    )
-    for together, cost in _turns(costs):
-        made += await resources.decoding.run(tenant, cost, partial(sanitized, together))
+    try:
+        costs = await to_thread.run_sync(
+            lambda: {name: decoding_cost(upload.read()) for name, upload in uploads.items()}
+        )
+        for together, cost in _turns(costs):
+            await resources.decoding.run(tenant, cost, partial(sanitize_some, together))
+    except BaseException:
+        for image in made:
+            image.upload.close()
+        raise
     return made
 
 
@@ -115,12 +149,15 @@ def _turns(costs: Mapping[str, int]) -> Iterator[tuple[list[str], int]]:
 
 
 def _clean(
-    resources: Resources, image_id: str, data: bytes, pointers: Mapping[str, str]
+    resources: Resources, image_id: str, upload: Upload, pointers: Mapping[str, str]
 ) -> CleanImage:
+    data = upload.read(resources.settings.max_image_bytes + 1)  # more than the cap is refused
     try:
-        return CleanImage(image_id, sanitize(data, resources.image_limits))
+        stored = sanitize(data, resources.image_limits)
     except ImageRejectedError as error:
         raise rejected_image(error, pointer=pointers.get(image_id)) from error
+    upload.close()  # a kept copy would double the disk that a request takes
+    return CleanImage(image_id, replace(stored, data=b""), resources.spool.keep(stored.data))
 
 
 def refuse_full_disk(resources: Resources, more_bytes: int) -> None:
@@ -133,6 +170,22 @@ def refuse_full_disk(resources: Resources, more_bytes: int) -> None:
         raise Problem("storage-full", "The service has no disk space left for this upload.")
 
 
+class _FromSpool(Mapping[str, bytes]):
+    """Images' bytes by object key, each read when it is asked for: one is in memory at a time."""
+
+    def __init__(self, uploads: Mapping[str, Upload]) -> None:
+        self._uploads = uploads
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._uploads[key].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._uploads)
+
+    def __len__(self) -> int:
+        return len(self._uploads)
+
+
 def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) -> list[NewImage]:
     """Put the images' bytes into the object store, all or none; returns their rows to commit.
 
@@ -140,17 +193,16 @@ def store(resources: Resources, tenant_id: str, images: Sequence[CleanImage]) ->
 
     The keeper sweeps them unless the rows are committed within ``UPLOAD_SECONDS``.
     """
-    refuse_full_disk(resources, sum(len(image.stored.data) for image in images))
+    refuse_full_disk(resources, sum(image.upload.size for image in images))
     if not images:
         return []
     sweeps = resources.repository.images.announce(
         tenant_id, [image.id for image in images], within_seconds=UPLOAD_SECONDS
     )
     rows = [image.row(tenant_id, sweeps[image.id]) for image in images]
+    files = {row.object_key: image.upload for image, row in zip(images, rows, strict=True)}
     try:
-        resources.objects.put_all(
-            {row.object_key: image.stored.data for image, row in zip(images, rows, strict=True)}
-        )
+        resources.objects.put_all(_FromSpool(files))
     except Exception:
         discard(resources, rows)
         raise

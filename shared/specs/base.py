@@ -58,6 +58,11 @@ class JobSpec(BaseModel):
         return None
 
     @property
+    def makes_picture(self) -> bool:
+        """Whether the job's main artifact is a picture, when all goes well."""
+        return True
+
+    @property
     def timeout_seconds(self) -> float:
         """How long the job may run before it fails with ``deadline-exceeded``."""
         return 3600.0

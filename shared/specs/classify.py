@@ -38,5 +38,9 @@ class ClassifySpec(FacesSpec):
         return f"classify:{self.model or ''}"
 
     @property
+    def makes_picture(self) -> bool:
+        return self.annotate
+
+    @property
     def timeout_seconds(self) -> float:
         return 120.0 + 10.0 * len(self.images)

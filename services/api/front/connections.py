@@ -22,9 +22,10 @@ class Bounds:
     head_bytes: int = 64 * 1024  # request line and headers; also chunk extensions and trailers
     head_lines: int = 128
     target_bytes: int = 16 * 1024  # path and query
-    head_seconds: float = 10.0
+    head_seconds: float = 20.0
     body_seconds: float = 20.0  # without progress
     body_bytes_per_second: float = 4096.0
+    receive_buffer_bytes: int = 256 * 1024  # of the kernel; doubled there
     write_seconds: float = 30.0  # in which a client takes nothing of its answer
     linger_seconds: float = 3.0  # in which a refused client may read why
     tick_seconds: float = 1.0

@@ -7,7 +7,8 @@ arrive.
 
 import asyncio
 import json
-from typing import Any
+import socket
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -49,6 +50,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+            # Left to itself the kernel keeps megabytes of each body that waits for its turn.
+            size = self._bounds.receive_buffer_bytes
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         if not self._house.admit(self, parse_address(self.client[0] if self.client else None)):
             self._refuse(Problem("too-many-connections", "Too many connections are open."))
             self.transport.close()  # no lingering: it is not counted
@@ -109,6 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(Problem("malformed-request", "A request has one Host header."))
         self._patience = self._bounds.body_seconds
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _AnswerTransport(self))
 
     def on_body(self, body: bytes) -> None:
         self._unused = 0
@@ -130,6 +137,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._patience = self._bounds.linger_seconds  # for the rest of a body nobody wants
         elif not self._in_head and self.cycle.response_complete:
             self._await_next()
+
+    def close_after_answer(self) -> None:
+        """Close, but let the client read its answer.
+
+        Closing with bytes unread would reset the connection, and the answer would be lost.
+        """
+        if self._in_body and not self.transport.is_closing():
+            self._refused = True
+            self._patience = self._bounds.linger_seconds
+            self.flow.resume_reading()
+            self._end_writing()
+        else:
+            self.transport.close()
 
     def resume_writing(self) -> None:
         self._write_patience = self._bounds.write_seconds
@@ -160,6 +180,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             self.transport.abort()
         elif not (self._in_head or self._in_body):
+            self._house.refused("silent")
             self.transport.close()  # it never asked for anything
         else:
             part = "head" if self._in_head else "body"
@@ -198,10 +219,29 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self.transport.write(_answer(problem))
+        self._end_writing()
+
+    def _end_writing(self) -> None:
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
+
+
+class _AnswerTransport:
+    """What an answer is written to; its end waits for the rest of the request."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_after_answer()
 
 
 def _answer(problem: Problem) -> bytes:

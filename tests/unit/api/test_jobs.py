@@ -1,5 +1,6 @@
 """Jobs by HTTP: created once, waited for, listed, cancelled, deleted."""
 
+import io
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from PIL import Image, ImageChops
 
 from services.api.watcher import Watcher
 from shared.db.jobs import Snapshot
@@ -161,7 +163,6 @@ def test_a_photo_that_is_not_protected_as_required_is_422(service: Service) -> N
 @pytest.mark.parametrize(
     ("end", "accept", "status", "slug"),
     [
-        ({"artifacts": [("o.png", "image/png", b"x")]}, "image/webp", 406, "not-acceptable"),
         ({"artifacts": [("o.csv", "text/csv", b"x")]}, "image/*", 406, "not-acceptable"),
         ({}, "image/*", 406, "not-acceptable"),
         ({"problem": Problem("invalid-input", "no")}, "image/*", 422, "invalid-input"),
@@ -179,6 +180,60 @@ def test_no_picture_is_a_problem_and_never_json_saved_as_one(
     thread.join()
     problem = assert_problem(answer, status, slug)
     assert answer.headers["location"] == f"/v1/jobs/{problem['job']}"
+
+
+@pytest.mark.parametrize(
+    ("stored", "accept", "expected"),
+    [
+        ("PNG", "image/jpeg", "image/jpeg"),
+        ("JPEG", "image/png", "image/png"),
+        ("PNG", "image/webp;q=0.9, application/json;q=0.1", "image/webp"),
+        ("PNG", "image/avif, image/webp, image/png;q=0.8", "image/png"),
+        ("JPEG", "image/*", "image/jpeg"),
+        ("PNG", "image/gif, image/jpeg", "image/jpeg"),
+    ],
+)
+def test_the_picture_comes_as_a_type_that_was_asked_for(
+    service: Service, stored: str, accept: str, expected: str
+) -> None:
+    """As stored if that is welcome, else encoded anew, of the same size and much the same look."""
+    media_type, data = f"image/{stored.lower()}", picture(40, 30, file_format=stored)
+    thread = finish_soon(service, artifacts=[("out", media_type, data)])
+    answer = service.client.post(
+        "/v1/jobs/classify",
+        files={"image": picture()},
+        headers={"Prefer": "wait=20", "Accept": accept},
+    )
+    thread.join()
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["content-type"] == expected
+    with Image.open(io.BytesIO(answer.content)) as sent, Image.open(io.BytesIO(data)) as kept:
+        assert f"image/{(sent.format or '').lower()}" == expected
+        difference = ImageChops.difference(sent.convert("RGB"), kept.convert("RGB"))
+        assert sent.size == (40, 30)
+        assert max(high for _, high in difference.getextrema()) <= 8
+    if expected == media_type:
+        assert answer.content == data
+        assert "bauta-converted-from" not in answer.headers
+    else:
+        assert answer.headers["bauta-converted-from"] == media_type
+
+
+@pytest.mark.parametrize(
+    ("accept", "fields"), [("image/gif", {}), ("image/*", {"annotate": "false"})]
+)
+def test_a_picture_that_cannot_come_is_refused_before_the_job_is_made(
+    service: Service, accept: str, fields: dict[str, str]
+) -> None:
+    answer = service.client.post(
+        "/v1/jobs/classify",
+        files={"image": picture()},
+        data=fields,
+        headers={"Prefer": "wait=20", "Accept": accept},
+    )
+    assert_problem(answer, 406, "not-acceptable")
+    assert service.client.get("/v1/jobs").json()["jobs"] == []
+    assert service.stored_files() == []
 
 
 def test_why_there_is_no_picture_is_said(service: Service) -> None:
