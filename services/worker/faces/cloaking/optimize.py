@@ -88,7 +88,7 @@ class _Search:
     ) -> None:
         device = next(recognizers[0].parameters()).device
         self.subjects, self.config = subjects, config
-        self.recognizers = [_softened(one, config.branches) for one in recognizers]
+        self.recognizers = [_with_skip_gradient(one, config.branches) for one in recognizers]
         self.frames = torch.stack([subject.frame for subject in subjects]).to(device)
         self.limits = visibility(self.frames, config.perceptual) * config.eps / 255
         self.generators = [torch.Generator().manual_seed(subject.seed) for subject in subjects]
@@ -218,7 +218,7 @@ class _Search:
         ]
 
 
-def _softened(recognizer: Recognizer, share: float) -> Recognizer:
+def _with_skip_gradient(recognizer: Recognizer, share: float) -> Recognizer:
     quick = quickened(recognizer)
     soften(quick, share)
     return quick

@@ -59,13 +59,13 @@ def report_card(
         ratio = "unchanged" if face.psnr is None else f"PSNR {face.psnr:.1f} dB"
         rows.append(
             [
-                Panel(before, f"face {number + 1}, before", _said(judged[:1], "before")),
-                Panel(after, f"after: {face.verdict}", _said(judged[:1], "after")),
+                Panel(before, f"face {number + 1}, before", _caption(judged[:1], "before")),
+                Panel(after, f"after: {face.verdict}", _caption(judged[:1], "after")),
                 Panel(difference, f"change x {AMPLIFIED}", f"{ratio}, SSIM {face.ssim:.3f}"),
             ]
         )
     return draw_rows(rows)
 
 
-def _said(judged: Sequence[Similarity], moment: str) -> str:
+def _caption(judged: Sequence[Similarity], moment: str) -> str:
     return "".join(f"{one.role}: similarity {getattr(one, moment):.2f}" for one in judged)
