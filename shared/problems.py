@@ -62,6 +62,8 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "worker-lost": (500, "The job's worker died, repeatedly"),
     "deadline-exceeded": (504, "The job ran past its deadline"),
     "job-failed": (500, "The job failed"),
+    "too-much-memory": (422, "The job would need more memory than this service gives one"),
+    "out-of-memory": (500, "The job needed more memory than its worker may take"),
     "invalid-input": (422, "The job's input cannot be worked on"),
     "target-not-allowed": (403, "This service does not move faces towards such a target"),
     "not-protected": (422, "The photo was not protected as far as the job requires"),

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     batch_jobs: int | None = Field(
         None, ge=1, description="most jobs run as one batch; default: 4 on a CPU, 16 on a GPU"
     )
+    job_memory_bytes: int = Field(
+        2 * 2**30, ge=2**20, description="that a job's photos and faces may need beside the models"
+    )
+    worker_memory_bytes: int | None = Field(
+        None, ge=2**30, description="of a worker; default: 90 % of a container's, 80 % of a machine"
+    )
     model_cache_bytes: int = Field(2 * 2**30, ge=0)
     models_dir: Path | None = Field(None, description="models beside the bundled ones")
     bundled_dir: Path = Field(

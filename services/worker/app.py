@@ -21,7 +21,7 @@ from services.worker.runtime.consumer import LOOK, create_celery_app
 from services.worker.runtime.context import Services
 from services.worker.runtime.engine import Engine, find_job_module
 from services.worker.runtime.heartbeat import Heartbeat
-from services.worker.runtime.memory import keep_freed_memory
+from services.worker.runtime.memory import keep_freed_memory, limit_memory, set_job_budget
 from shared.db import Repository, create_database_engine
 from shared.doorbell import Doorbell
 from shared.images import limit_concurrent_decodes
@@ -169,6 +169,7 @@ def run(settings: Settings, *, health_file: Path | None = None, supervised: bool
     from services.worker.runtime.device import choose_device  # noqa: PLC0415 - as above
 
     keep_freed_memory()
+    set_job_budget(settings.job_memory_bytes)
     try:
         device = choose_device(settings.device, threads=settings.threads)
     except ValueError as error:
@@ -176,4 +177,5 @@ def run(settings: Settings, *, health_file: Path | None = None, supervised: bool
         return 2
     worker = Worker(settings, device=device, health_file=health_file, supervised=supervised)
     warm(worker.services.models, settings, device)
+    limit_memory(settings.worker_memory_bytes)
     return worker.run()

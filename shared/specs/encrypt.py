@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.specs.base import Box, ImageId, ImagesSpec, Queue
+from shared.specs.faces import refuse_many
 
 INTERACTIVE_IMAGES = 2
 RecognizerId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
@@ -197,6 +198,7 @@ class EncryptSpec(ImagesSpec):
         if not isinstance(self.faces, str):
             if not self.faces:
                 raise ValueError("`faces` is an empty list: name at least one box, or use `auto`")
+            refuse_many(sum(1 if isinstance(some, Box) else len(some) for some in self.faces))
             nested = not isinstance(self.faces[0], Box)
             if not nested and len(self.images) != 1:
                 raise ValueError("a flat list of boxes needs exactly one image: give a list each")

@@ -7,7 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.specs.base import Box, ImageId, ImagesSpec
 
 INTERACTIVE_IMAGES = 16
+MAX_BOXES = 2000
 MODEL_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+
+
+def refuse_many(boxes: int) -> None:
+    """Raise ``ValueError`` for more boxes than a job takes."""
+    if boxes > MAX_BOXES:
+        raise ValueError(f"`faces` names {boxes} boxes; a job takes at most {MAX_BOXES}")
 
 
 class MaskImages(BaseModel):
@@ -63,6 +70,7 @@ class FacesSpec(ImagesSpec):
             return self
         if not self.faces:
             raise ValueError("`faces` is an empty list: name at least one box, or use `auto`")
+        refuse_many(sum(1 if isinstance(some, Box) else len(some) for some in self.faces))
         nested = not isinstance(self.faces[0], Box)
         if not nested and len(self.images) != 1:
             raise ValueError("a flat list of boxes needs exactly one image: give a list per image")

@@ -11,7 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from services.worker.faces.crops import Pixels
-from services.worker.jobs.kit.faces import Corners, Located, as_box, cut, given, search
+from services.worker.jobs.kit.faces import (
+    Corners,
+    Located,
+    as_box,
+    cut,
+    given,
+    require_crops,
+    search,
+)
 from services.worker.jobs.kit.models import mask_model
 from services.worker.jobs.kit.pictures import MAX_SIDE, Mark, draw_marks
 from services.worker.jobs.kit.provenance import device_name, model_used, versions
@@ -85,6 +93,8 @@ def run_batch(items: Sequence[Item]) -> list[ClassifyResult | Exception]:
     for number, (context, spec) in enumerate(items):
         try:
             loaded = mask_model(context, model_id=spec.model)
+            given_faces = sum(map(len, spec.boxes or ()))
+            require_crops(given_faces, size=loaded.classifier.input_size[0])
         except Problem as problem:
             outcomes[number] = problem
             continue

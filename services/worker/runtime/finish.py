@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from services.worker.runtime.claim import Claim
 from services.worker.runtime.context import JobContext, Services
 from services.worker.runtime.heartbeat import deadline_problem
+from services.worker.runtime.memory import out_of_memory
 from services.worker.stopping import Stopped
 from shared.db import OUTAGES, first_line
 from shared.db.derived import RESULT_ARTIFACT
@@ -134,6 +135,9 @@ def _problem_of(claim: Claim, error: BaseException) -> Problem:
         return Problem("storage-full", "The object store has no space for the result.")
     if isinstance(error, ObjectStoreUnavailableError):
         return Problem("object-store-unavailable", "The object store does not answer.")
+    if (problem := out_of_memory(error)) is not None:
+        logger.warning("%s: %r", claim.job.id, error)
+        return problem
     if isinstance(error, ValueError) and _is_ours(error):
         return Problem("invalid-input", str(error))
     incident = secrets.token_hex(6)

@@ -1,5 +1,8 @@
 """Crops keep to the geometry that training and serving share."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +77,42 @@ def test_many_crops_are_each_the_one_crop() -> None:
     for crop, box in zip(crops, boxes, strict=True):
         assert torch.equal(crop, crop_face(image, box, size=48, margin=0.15))
     assert crop_faces(image, [], size=48, margin=0.15).shape == (0, 3, 48, 48)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.15, 2.0])
+def test_a_huge_square_gives_what_padding_it_whole_gives(
+    margin: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    across, down = np.linspace(0, 255, 1500), np.linspace(0, 255, 100)[:, None]
+    photo = np.stack(np.broadcast_arrays(across, down, (across + down) / 2), -1).astype(np.uint8)
+    box = (0.0, 0.0, 1500.0, 100.0)
+    exact = crop_face(photo, box, size=64, margin=margin)
+
+    monkeypatch.setattr("services.worker.faces.crops.MAX_PADDED_SIDE", 1024)
+    small = crop_face(photo, box, size=64, margin=margin)
+
+    assert small.shape == exact.shape
+    # The edge that is repeated is the mean of the rows that a reduced one stands for: here of 7.
+    assert (small - exact).abs().max() < 7 / 2 / 100
+
+
+WHOLE_OF_A_WIDE_PHOTO = """
+import numpy as np, torch
+from services.worker.faces.crops import crop_face
+from tests.memory import peak_kibibytes
+photo = np.zeros((1000, 20000, 3), np.uint8)
+photo[:, ::2] = 255
+crop_face(photo[:8, :8], (0, 0, 8, 8), size=224, margin=2.0)  # what torch takes by itself
+before = peak_kibibytes()
+crop = crop_face(photo, (0, 0, 20000, 1000), size=224, margin=2.0)
+assert crop.shape == (3, 224, 224)
+print((peak_kibibytes() - before) // 1024)
+"""
+
+
+def test_a_box_of_a_whole_wide_photo_takes_no_more_than_the_photo() -> None:
+    command = [sys.executable, "-c", WHOLE_OF_A_WIDE_PHOTO]
+    taken = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    # The photo has 57 MiB, its square at this margin 28 GiB.
+    assert int(taken) < 400

@@ -12,10 +12,13 @@ from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
+from services.worker.runtime import memory
 from services.worker.stopping import Stopped
 from shared.model_card import CARD_FILE, WEIGHTS_FILE
 from shared.problems import Problem
+from shared.specs.base import Box
 from shared.specs.classify import ClassifySpec
+from shared.specs.encrypt import EncryptSpec
 
 Make = Callable[..., Any]
 
@@ -191,3 +194,26 @@ def test_models_of_one_name_and_the_same_weights_keep_their_own_labels(
 
     labels = [outcome.images[0].faces[0].label for outcome in outcomes]  # type: ignore[union-attr]
     assert labels == ["without_mask", "with_mask"]
+
+
+def test_more_faces_than_memory_is_given_for_are_refused_with_the_figure(
+    context_of: Make, bare: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_job_bytes", 10 * 2**20)
+    context = context_of(bare)
+    box = Box(x=0, y=0, width=50, height=50)
+    spec = ClassifySpec(images=context.ids, faces=(box,) * 200, annotate=False)
+
+    with pytest.raises(Problem, match=r"200 faces of 112 x 112 pixels would need 29 MiB") as caught:
+        classify.run(context, spec)
+    assert caught.value.slug == "too-much-memory"
+
+    few = classify.run(context, spec.model_copy(update={"faces": (box,) * 20}))
+    assert len(few.images[0].faces) == 20
+
+
+def test_no_job_names_boxes_without_end() -> None:
+    box = {"x": 0, "y": 0, "width": 5, "height": 5}
+    for kind in (ClassifySpec, EncryptSpec):
+        with pytest.raises(ValueError, match="names 2001 boxes; a job takes at most 2000"):
+            kind.model_validate({"images": ["img_" + "0" * 24], "faces": [box] * 2001})

@@ -1,5 +1,6 @@
 """How jobs are claimed, run and ended."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,11 @@ def test_one_failure_within_a_batch_is_that_job_s_alone(bench: Bench) -> None:
         (ImageRejectedError("corrupt-image", "bits missing"), "invalid-input"),
         (ObjectStoreFullError("full"), "storage-full"),
         (ObjectStoreUnavailableError("dead"), "object-store-unavailable"),
-        (MemoryError(), "job-failed"),
         (RuntimeError("/secret/path"), "job-failed"),
+        (MemoryError(), "out-of-memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out-of-memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out-of-memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out-of-memory"),
         (ValueError("from a test, which is not the service's code"), "job-failed"),
         (KeyError("x"), "job-failed"),
     ],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from services.worker.datasets.packs import SMALLEST_FACE, PackedDataset
 from services.worker.faces.crops import Pixels, crop_faces, resize
-from services.worker.jobs.kit.faces import Corners, Located, locate
+from services.worker.jobs.kit.faces import Corners, Located, locate, require_crops
 from services.worker.jobs.kit.mask_images import Mask, read_mask
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
@@ -50,6 +50,7 @@ class Photo:
         if self.whole:
             faces = resize(self.pixels, size)[None]
         else:
+            require_crops(len(self.boxes), size=size)
             faces = crop_faces(self.pixels, self.boxes, size=size, margin=margin)
         return (faces * 255).round().to(torch.uint8)
 

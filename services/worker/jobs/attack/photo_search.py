@@ -22,13 +22,15 @@ from services.worker.jobs.attack.search import (
     logits_of,
     search,
 )
-from services.worker.jobs.kit.faces import Corners
+from services.worker.jobs.kit.faces import FLOAT_BYTES, Corners, require_crops
 from services.worker.models.registry import LoadedModel
+from services.worker.runtime.memory import require
 from services.worker.stopping import CancelCheck, Progress
 from shared.specs.attack import AttackSpec
 
 # A changed face may be found a little off: it is then attacked there, too, so often at most.
 ROUNDS = 3
+COPIES = 4  # of a square: as floats, reduced, in levels, and its gradient
 
 Detect = Callable[[Pixels], list[Face]]
 Patch = tuple[int, int, int, int]
@@ -56,6 +58,7 @@ class PhotoAttack:
         if photo.whole:
             faces = resize(pixels, size)[None]
         else:
+            require_crops(len(boxes), size=size)
             faces = crop_faces(pixels, list(boxes), size=size, margin=margin)
         return logits_of(self.loaded.classifier, (faces * 255).round().to(torch.uint8))
 
@@ -231,6 +234,10 @@ def _face(
     progress: Progress,
 ) -> _Attacked:
     """Attack one face in all its places, in the patch of the photo around them."""
+    if not photo.whole:
+        largest = max(side for _, _, side in places[number])
+        what = f"to attack a face in a square of {largest} x {largest} pixels"
+        require(COPIES * 3 * largest**2 * FLOAT_BYTES, what)
     patch = _around(photo, places[number])
     x0, y0, x1, y1 = patch
     squares: list[Square] = [(x - x0, y - y0, side) for x, y, side in places[number]]

@@ -8,9 +8,12 @@ from torch import Tensor
 from services.worker.faces.crops import Pixels, crop_faces, resize
 from services.worker.jobs.kit.models import face_detector
 from services.worker.runtime.context import JobContext
+from services.worker.runtime.memory import require
 from shared.problems import Problem
 from shared.specs.base import Box
 from shared.specs.faces import FacesSpec
+
+FLOAT_BYTES = 4
 
 Corners = tuple[float, float, float, float]
 
@@ -57,7 +60,13 @@ def cut(
     """Cut the faces to a float tensor ``(N, 3, size, size)`` in [0, 1]."""
     if spec.faces == "whole":
         return resize(image, size)[None]
+    require_crops(len(boxes), size=size)
     return crop_faces(image, boxes, size=size, margin=margin)
+
+
+def require_crops(number: int, *, size: int) -> None:
+    """Raise ``too-much-memory`` for more faces at once than the service gives a job."""
+    require(number * 3 * size**2 * FLOAT_BYTES, f"{number} faces of {size} x {size} pixels")
 
 
 def as_box(corners: Corners) -> Box:
