@@ -70,7 +70,7 @@ CATALOG: Mapping[str, tuple[int, str]] = {
 }
 
 # Problems are listed by the hundred.
-MOST_DETAIL = 2000
+MOST_DETAIL = 1000
 
 
 class Problem(Exception):

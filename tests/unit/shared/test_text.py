@@ -61,6 +61,6 @@ def test_a_problem_never_quotes_without_end() -> None:
 
     document = problem.document()
 
-    assert document["detail"].endswith("(cut: 20000000 characters in all)")
+    assert "20000000 characters" in document["detail"]
     assert len(json.dumps(document, ensure_ascii=False).encode()) < 20_000
     assert document["status"] == 422
