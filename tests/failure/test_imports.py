@@ -71,8 +71,9 @@ def test_an_import_survives_its_worker(stack: Stack, client: httpx.Client) -> No
     assert (result["images"], result["left_out_total"]) == (3000, 1)
     found = client.get("/v1/datasets").json()["datasets"]
     assert [dataset["id"] for dataset in found] == [result["dataset"]]
-    assert found[0]["counts"] == result["counts"]
-    sheet = client.get(found[0]["contact_sheet_url"])
+    shown = client.get(found[0]["url"]).json()
+    assert (shown["counts"], shown["report"]) == (result["counts"], result["report"])
+    sheet = client.get(shown["contact_sheet_url"])
     assert Image.open(io.BytesIO(sheet.content)).format == "JPEG"
     prefix = dataset_prefix(TENANT, result["dataset"])
     pack = PackedDataset(stack.objects.get(prefix + "pack.zip"))
