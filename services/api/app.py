@@ -30,6 +30,7 @@ from services.api.problems import install
 from services.api.resources import Resources
 from services.api.spool import Spool
 from services.api.watcher import Watcher
+from services.api.wrong_keys import WrongKeys
 from shared.db import Repository, create_database_engine
 from shared.db.migrate import upgrade
 from shared.doorbell import Doorbell
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     app.state.key_ring = KeyRing()
+    app.state.wrong_keys = WrongKeys()
     rooms = (images, datasets, models, submit, jobs, events, operations, health, page)
     for room in rooms:
         app.include_router(room.router)

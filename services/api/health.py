@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from services.api.auth import Shared
+from services.api.auth import MayLookInside, Shared
 from services.api.documentation import problems
 from services.api.problems import problem_response
 from services.api.resources import Resources
@@ -25,7 +25,7 @@ async def livez() -> str:
 
 
 @router.get("/readyz", responses=problems(503))
-def readyz(resources: Shared) -> Response:
+def readyz(resources: Shared, inside: MayLookInside) -> Response:
     """Whether jobs can be taken and run: database, schema, object store, broker, disk space."""
     checks = {
         "database": _outcome(resources.repository.check),
@@ -36,7 +36,10 @@ def readyz(resources: Shared) -> Response:
     }
     failing = [name for name, outcome in checks.items() if outcome != "ok"]
     if not failing:
-        return JSONResponse({"status": "ready", "checks": checks})
+        shown: dict[str, Any] = {"checks": checks} if inside else {}
+        return JSONResponse({"status": "ready", **shown})
+    if not inside:
+        return problem_response(Problem("not-ready", "The service is not ready."))
     detail = f"Not ready: {', '.join(failing)}."
     if failing == ["broker"]:
         detail += " Jobs are taken and kept; workers look for them by themselves."
@@ -65,13 +68,16 @@ def _outcome(check: Callable[[], object]) -> str:
     return "ok"
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
-def metrics(request: Request) -> Response:
-    """Return Prometheus metrics."""
+@router.get("/metrics", response_class=PlainTextResponse, responses=problems(401, 429))
+def metrics(request: Request, inside: MayLookInside) -> Response:
+    """Return Prometheus metrics: to this machine itself, elsewhere to those with a key."""
+    if not inside:
+        problem = Problem("unauthorized", "Send an API key: `Authorization: Bearer …`.")
+        raise problem.with_headers(WWW_Authenticate="Bearer")
     return Response(request.app.state.metrics.render(), media_type="text/plain; version=0.0.4")
 
 
-@router.get("/problems/{slug}")
+@router.get("/problems/{slug}", responses=problems(404))
 def describe_problem(slug: str) -> dict[str, Any]:
     """Say what a problem type means."""
     if slug not in CATALOG:

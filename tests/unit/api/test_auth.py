@@ -1,11 +1,12 @@
 """Who may ask: keys, tenants, and pages of other origins."""
 
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
 
-from services.api import auth
+from services.api import auth, wrong_keys
 from tests.unit.api.service import Service, assert_problem, picture
 
 
@@ -127,3 +128,78 @@ def test_no_cross_origin_sharing_is_granted(service: Service) -> None:
         headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"},
     )
     assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def raw(service: Service, request: bytes) -> tuple[int, bytes]:
+    """Send bytes as a proxy does; returns the status and the whole answer."""
+    address = (service.client.base_url.host, service.client.base_url.port)
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return int(answer.split()[1]), answer
+
+
+def as_nginx(service: Service, path: str) -> bytes:
+    """What nginx sends with `proxy_pass http://127.0.0.1:PORT;` and nothing else."""
+    host = f"{service.client.base_url.host}:{service.client.base_url.port}"
+    lines = [f"GET {path} HTTP/1.0", f"Host: {host}", "Connection: close", "User-Agent: curl/8.5.0"]
+    return ("\r\n".join([*lines, "Accept: */*"]) + "\r\n\r\n").encode()
+
+
+def test_a_keyless_service_is_not_published_by_nginx(service: Service) -> None:
+    for path in ("/v1/jobs", "/v1/operations"):
+        status, answer = raw(service, as_nginx(service, path))
+        assert status == 403
+        assert b"/problems/proxy-without-keys" in answer
+    assert raw(service, as_nginx(service, "/metrics"))[0] == 401
+    assert b"checks" not in raw(service, as_nginx(service, "/readyz"))[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via"]
+)
+def test_a_keyless_service_takes_nothing_that_a_proxy_forwards(service: Service, name: str) -> None:
+    answer = service.client.get("/v1/jobs", headers={name: "198.51.100.7"})
+    assert_problem(answer, 403, "proxy-without-keys")
+
+
+def test_with_keys_a_proxy_is_welcome(keyed: Service) -> None:
+    _, headers = key_of(keyed, "ours")
+    forwarded = {**headers, "X-Forwarded-For": "198.51.100.7", "Host": "masks.example"}
+    assert keyed.client.get("/v1/jobs", headers=forwarded).status_code == 200
+    assert keyed.client.get("/metrics", headers=forwarded).status_code == 200
+    assert "checks" in keyed.client.get("/readyz", headers=forwarded).json()
+
+
+def test_wrong_keys_are_slowed_down_and_valid_ones_are_not(
+    keyed: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, valid = key_of(keyed, "ours")
+    assert keyed.client.get("/v1/jobs", headers=valid).status_code == 200
+    statuses = [
+        keyed.client.get("/v1/jobs", headers={"Authorization": f"Bearer {n}"}).status_code
+        for n in range(40)
+    ]
+    assert statuses[:10] == [401] * 10
+    assert statuses[-1] == 429
+    answer = keyed.client.get("/v1/jobs", headers={"Authorization": "Bearer x"})
+    assert_problem(answer, 429, "too-many-wrong-keys")
+    assert int(answer.headers["retry-after"]) > 0
+    assert keyed.client.get("/v1/jobs", headers=valid).status_code == 200
+    later = time.monotonic() + 200
+    monkeypatch.setattr(wrong_keys.time, "monotonic", lambda: later)
+    after = keyed.client.get("/v1/jobs", headers={"Authorization": "Bearer x"})
+    assert after.status_code == 401
+
+
+def test_wrong_keys_behind_a_proxy_are_counted_by_client(serve: Callable[..., Service]) -> None:
+    service = serve(require_keys=True, proxies="127.0.0.0/8")
+
+    def ask(client: str) -> int:
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": client}
+        return service.client.get("/v1/jobs", headers=headers).status_code
+
+    assert [ask("198.51.100.7") for _ in range(40)][-1] == 429
+    assert ask("198.51.100.8") == 401
