@@ -25,6 +25,7 @@ from services.worker.jobs.train.inputs import (
 )
 from services.worker.jobs.train.pictures import draw_curves
 from services.worker.jobs.train.plan import Plan, make_plan
+from services.worker.jobs.train.sentences import how_to_use, warnings_of
 from services.worker.jobs.train.start import Origin, find_model, load_teacher, start
 from services.worker.models.base import Classifier
 from services.worker.models.predict import predict
@@ -269,9 +270,9 @@ def _result(
             },
         ),
         main_artifact=curves,
-        warnings=tuple(_warnings(sides, test)),
+        warnings=tuple(warnings_of(sides, test)),
         model=NewModel(**card.model_dump(include=set(NewModel.model_fields))),
-        how_to_use=_how_to_use(card),
+        how_to_use=how_to_use(card),
         data=DataUsed(
             training=sides.train.counts,
             validation=sides.val.counts,
@@ -290,21 +291,3 @@ def _result(
         data_share=round(trained.data_seconds / trained.seconds, 4) if trained.seconds else 0.0,
         curves=curves,
     )
-
-
-def _how_to_use(card: ModelCard) -> str:
-    if card.task in ("mask", "mask3"):
-        return f'POST /v1/jobs/classify, or attack, or defend, with "model": "{card.id}"'
-    return f"GET /v1/models/{card.id} has its card and its weights"
-
-
-def _warnings(sides: Sides, test: HeldOutFigures | None) -> list[str]:
-    warnings = []
-    if test is None:
-        warnings.append("the data sets have no `test` split: nothing says how well it generalizes")
-    if sides.left_out:
-        warnings.append(f"{sides.left_out} images were left out: near-duplicates on two sides")
-    missing = [name for name, number in sides.val.counts.items() if not number]
-    if missing:
-        warnings.append(f"no validation image shows {', '.join(missing)}")
-    return warnings
