@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.db import Repository, create_database_engine, first_line
 from shared.db.keys import DEFAULT_TENANT
 from shared.db.migrate import is_current, upgrade
+from shared.model_card import Preprocessing
 from shared.settings import Settings, load_settings
 
 HealthFile = Annotated[
@@ -255,28 +256,41 @@ def models_import(
 
 @models.command("import-recognizer")
 def models_import_recognizer(
-    file: Annotated[Path, typer.Argument(help="a .pt file of tensors, or a .safetensors file")],
+    file: Annotated[Path, typer.Argument(help="a .pt file of tensors, .safetensors or .onnx")],
     sha256: Annotated[str, typer.Option(help="the hash that the file must have")],
     model_id: Annotated[str, typer.Option("--id", help="the name that jobs give")],
-    architecture: Annotated[str, typer.Option(help="mobilefacenet or facenet")],
     people: Annotated[
         Path, typer.Option(help="a folder a person, of people that it was not trained on")
     ],
     trained_on: Annotated[
         str, typer.Option(help="groups of people it was trained on, between commas")
     ],
+    architecture: Annotated[
+        str, typer.Option(help="mobilefacenet, facenet or dlib_resnet; an .onnx file needs none")
+    ] = "",
     lineage: Annotated[str, typer.Option(help="models it learned from, between commas")] = "",
     license_: Annotated[str, typer.Option("--license", help="of the weights")] = "not stated",
+    mean: Annotated[float, typer.Option(help=".onnx: taken from samples in [0, 1]")] = 0.5,
+    std: Annotated[float, typer.Option(help=".onnx: they are divided by it then")] = 0.5,
+    colors: Annotated[str, typer.Option(help=".onnx: rgb or bgr")] = "rgb",
+    window: Annotated[
+        str, typer.Option(help=".onnx: left,top,side in the 160 px aligned face; else ArcFace's")
+    ] = "",
 ) -> None:
     """Add a face recognizer that `encrypt` may search with, or verify by.
 
-    Its thresholds are measured on the photos in `--people`; none of them is kept.
+    Its thresholds are measured on the photos in `--people`; none of them is kept. An ONNX file is
+    run by onnxruntime and gives no gradients: it can verify only.
     """
     from services.worker.datasets.identities import aligned_people  # noqa: PLC0415
     from services.worker.faces.detection import FaceDetector  # noqa: PLC0415 - imports torch
     from services.worker.models.intake import ModelRejectedError  # noqa: PLC0415
     from services.worker.training.recognizer_import import import_recognizer  # noqa: PLC0415
 
+    onnx = file.suffix == ".onnx"
+    if not architecture and not onnx:
+        typer.echo("not imported: --architecture says what the tensors are of", err=True)
+        raise typer.Exit(1)
     try:
         card = import_recognizer(
             file,
@@ -288,11 +302,19 @@ def models_import_recognizer(
             people_groups=_names(trained_on),
             lineage=_names(lineage),
             license_=license_,
+            preprocessing=_preprocessing(mean, std, colors, window) if onnx else None,
         )
     except (ModelRejectedError, ValueError, OSError) as error:
         typer.echo(f"not imported: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{card.id} is in {_settings().registry_dir / card.id}: {card.metrics}")
+
+
+def _preprocessing(mean: float, std: float, colors: str, window: str) -> Preprocessing:
+    """Return how an ONNX file takes faces; raises ``ValueError`` for what cannot be."""
+    place = tuple(float(number) for number in _names(window)) or None
+    fields = {"mean": mean, "std": std, "colors": colors, "window": place}
+    return Preprocessing.model_validate(fields)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -3,12 +3,39 @@
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "model.safetensors"
+Place = tuple[float, float, float]
+
+
+class Preprocessing(BaseModel):
+    """How a foreign recognizer takes faces: what an ONNX file does not say itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float = Field(0.5, ge=0, le=1, description="taken from samples in [0, 1]")
+    std: float = Field(0.5, gt=0, le=10, description="they are divided by it then")
+    colors: Literal["rgb", "bgr"] = "rgb"
+    window: Place | None = Field(
+        None,
+        description=(
+            "left, top and side, in pixels, of the part of the 160 px aligned face that it takes; "
+            "null: ArcFace's crop of 112 px"
+        ),
+    )
+
+    @field_validator("window")
+    @classmethod
+    def _inside(cls, window: Place | None) -> Place | None:
+        if window is not None:
+            left, top, side = window
+            if not (side >= 16 and min(left, top) >= 0 and max(left, top) + side <= 160):
+                raise ValueError("the window lies in the 160 px frame, with a side from 16")
+        return window
 
 
 class ModelCard(BaseModel):
@@ -30,6 +57,9 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = Field(description="settings of the run that made it")
     metrics: dict[str, Any] = {}
     threat_model: dict[str, Any] = Field({}, description="attacks it was tested against")
+    preprocessing: dict[str, Any] = Field(
+        {}, description="recognizers of ONNX files: see `Preprocessing`; others know their own"
+    )
     default: bool = Field(False, description="whether it serves its task unless another is named")
 
     @property

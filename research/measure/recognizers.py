@@ -26,7 +26,7 @@ from services.worker.evaluation.identification import (
 )
 from services.worker.evaluation.metrics import Rate
 from services.worker.faces.detection import FaceDetector
-from services.worker.models.recognizers import TASK, Recognizer, load_checkpoint, recognizer_of
+from services.worker.models.recognizers import TASK, Recognizer, recognizer_of
 from services.worker.models.registry import find_models
 from services.worker.training.embedding import as_images, embed
 
@@ -149,9 +149,10 @@ def page(judged: Sequence[Judged], faces: Faces, pairs: int, others: int, comman
         rates = (one.pairs, one.everyone, one.one_photo, one.among_strangers, one.accepted)
         rows.append(f"| `{one.name}` | {' | '.join(_percent(rate) for rate in rates)} |")
     rows.append(
-        "\nThe two that ship are held out from each other: one learned from labels alone, of "
-        "people with four photos or more; the other from a third-party teacher, of the other "
-        "people. Which teacher and which people is in their cards (`GET /v1/models/{id}`).\n"
+        "\nTwo are strong and come from others, of two lineages: `dlib-resnet-v1` and "
+        "`mobilefacenet_ms1m`. Two are small and this project's own: `face-student-112` learned "
+        "from `mobilefacenet_ms1m`, `face-residual-112` from labels alone, so that it judges the "
+        "other three. Teachers and people are in their cards (`GET /v1/models/{id}`).\n"
     )
     return "\n".join(rows)
 
@@ -164,7 +165,6 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--teacher", type=Path, help="checkpoint of a MobileFaceNet, judged too")
     parser.add_argument("--out", type=Path, help="default: print the page")
     arguments = parser.parse_args()
     root = arguments.data / "faces"
@@ -173,12 +173,8 @@ def main() -> None:
     others = read_faces(root / "distractors", detector)
     same = read_pairs(root / "meta" / "lfw_pairs.txt", faces.photos)
     found = [recognizer_of(*one) for one in find_models().values() if one[0].task == TASK]
-    if arguments.teacher is not None:
-        found.append(load_checkpoint(arguments.teacher, "mobilefacenet"))
     judged = [judge(one, faces, same, others) for one in found]
     command = "python -m research.measure.recognizers"
-    if arguments.teacher is not None:
-        command += " --teacher ../shared/weights/mobilefacenet_ms1m.pt"
     text = page(
         judged, faces, len(same), len(others.people), f"{command} --out docs/results/recognizers.md"
     )

@@ -71,6 +71,23 @@ class EncryptedFace(ResultPart):
     region: Box = Field(description="outside all regions no pixel changed before encoding")
     scale: float = Field(description="pixels of the photo to one of the 160 px aligned face")
     verdict: Verdict
+    undecided: bool = Field(
+        default=False,
+        description="whether `only` or `except` could not tell who it is; it was changed then",
+    )
+    match_probability: float | None = Field(
+        default=None,
+        description=(
+            "that a strong recognizer which nobody asked matches the delivered face with another, "
+            "clean photo of the person, at one false accept in 100; null: none was held out"
+        ),
+    )
+    match_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval of that probability"
+    )
+    lowered_by: tuple[str, ...] = Field(
+        default=(), description="what keeps the verdict from being `protected`"
+    )
     found_again: bool = Field(
         description="whether the face finder still finds it in the delivered photo"
     )
@@ -82,6 +99,19 @@ class EncryptedFace(ResultPart):
     ssim: float = Field(
         description="of the face as delivered: the place of the 112 px crop in the photo"
     )
+    color_difference: float | None = Field(
+        default=None, description="CIEDE2000 there, mean; about 1 is the least that can be seen"
+    )
+    color_difference_high: float | None = Field(
+        default=None, description="CIEDE2000 there, 99th percentile"
+    )
+
+
+class LeftFace(ResultPart):
+    """A face that stays as it was, by `only` or `except`."""
+
+    box: Box
+    similarity: float = Field(description="to the most similar of the people named")
 
 
 class EncryptedImage(ResultPart):
@@ -99,6 +129,9 @@ class EncryptedImage(ResultPart):
         )
     )
     faces: tuple[EncryptedFace, ...]
+    left: tuple[LeftFace, ...] = Field(
+        default=(), description="faces that stay as they were, by `only` or `except`"
+    )
     photo: str = Field(
         description="name of the artifact with the photo; it begins with the verdict"
     )

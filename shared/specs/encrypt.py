@@ -91,6 +91,15 @@ class CloakParameters(BaseModel):
         le=1,
         description="share of the change's color that is kept; 0: only brightness changes",
     )
+    chroma: float | None = Field(
+        default=None,
+        ge=0,
+        le=60,
+        description="largest change of a* and b* (CIELAB) on skin; less on gray, teeth and eyes",
+    )
+    turns: bool | None = Field(
+        default=None, description="ask one recognizer a step, by turns, instead of all of them"
+    )
     branches: float | None = Field(
         default=None,
         gt=0,
@@ -148,6 +157,9 @@ class EncryptSpec(ImagesSpec):
         },
     ]
 
+    # `except` is no name that Python allows: it is the field's in JSON, both ways.
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
     kind: Literal["encrypt"] = "encrypt"
     faces: Literal["auto"] | tuple[Box, ...] | tuple[tuple[Box, ...], ...] = Field(
         "auto",
@@ -155,6 +167,24 @@ class EncryptSpec(ImagesSpec):
             "`auto`: all faces found; a list of boxes picks those faces of the only image that "
             "they overlap most; a list of lists, of each image"
         ),
+    )
+    mode: Literal["cloak", "blur", "pixelate", "box"] = Field(
+        "cloak",
+        description=(
+            "`cloak`: people still see who it is; else faces are hidden from people, too, as "
+            "strongly as it takes for all recognizers of the job"
+        ),
+    )
+    only: tuple[ImageId, ...] = Field(
+        (),
+        max_length=16,
+        description="photos of people: only their faces are changed, and undecided ones",
+    )
+    except_: tuple[ImageId, ...] = Field(
+        (),
+        alias="except",
+        max_length=16,
+        description="photos of people: their faces stay as they are; undecided ones are changed",
     )
     preset: Preset = "medium"
     parameters: CloakParameters = CloakParameters()
@@ -206,6 +236,10 @@ class EncryptSpec(ImagesSpec):
                 raise ValueError(
                     f"`faces` has {len(self.faces)} lists for {len(self.images)} images: one each"
                 )
+        if self.only and self.except_:
+            raise ValueError("`only` and `except` exclude each other")
+        if self.mode != "cloak" and self.target is not None:
+            raise ValueError(f"a `target` needs a cloak, not `{self.mode}`")
         names = [person.name for person in self.people]
         if len(set(names)) != len(names):
             raise ValueError("`people` names one twice")
@@ -230,7 +264,8 @@ class EncryptSpec(ImagesSpec):
         targets = self.target.images if isinstance(self.target, PhotosTarget) else ()
         known = [image for person in self.people for image in person.images]
         # Photos to change are read by their place in the list, and may be named twice.
-        further = dict.fromkeys((*self.other_photos, *targets, *known))
+        whom = (*self.only, *self.except_)
+        further = dict.fromkeys((*self.other_photos, *targets, *known, *whom))
         return (*self.images, *(name for name in further if name not in self.images))
 
     @property

@@ -7,8 +7,8 @@ file, read again, its faces found again. What is done is kept under ``reproducti
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +16,36 @@ import numpy as np
 from research.papers.cloaking.figures import (
     EXCHANGED,
     JUDGE,
+    STRONG,
     SURROGATE,
     Crowd,
+    Figures,
     Judging,
     frames_of,
     judge_all,
 )
 from research.papers.cloaking.page import page
 from research.papers.cloaking.portraits import (
+    FACES_AT_ONCE,
     Changed,
+    Portrait,
     blurred,
     cloaked,
+    joined,
     looked_at,
     pixelated,
     read_people,
-    unchanged,
 )
+from research.papers.cloaking.verdicts import verdicts_of
 from research.papers.markdown import deliver
 from services.worker.faces.cloaking.config import PRESETS, CloakConfig
 from services.worker.faces.detection import FaceDetector
-from services.worker.models.recognizers import Recognizer, load_checkpoint, recognizer_of
+from services.worker.models.recognizers import Recognizer, recognizer_of
 from services.worker.models.registry import find_models
 
 SEED = 11
-CURVE = (0.97, 0.95, 0.922, 0.88)  # likenesses asked for
-CURVE_PEOPLE = 40
+PRESETS_SHOWN = ("low", "medium", "high", "live")
+APART = ("high", "medium")  # presets that are also searched with one strong recognizer alone
 
 
 class Bench:
@@ -49,38 +54,40 @@ class Bench:
     def __init__(
         self,
         crowd: Crowd,
-        surrogates: Sequence[Recognizer],
-        hashes: Sequence[str],
+        recognizers: Mapping[str, Recognizer],
+        hashes: Mapping[str, str],
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
-        self.crowd, self.surrogates, self.hashes = crowd, surrogates, hashes
+        self.crowd, self.recognizers, self.hashes = crowd, recognizers, hashes
         self.folder, self.say = folder, say
         self.detector = FaceDetector()
         folder.mkdir(parents=True, exist_ok=True)
 
     def cloaked(
-        self, config: CloakConfig, *, gallery: bool = False, people: int | None = None
+        self,
+        config: CloakConfig,
+        searched: Sequence[str] = STRONG,
+        *,
+        gallery: bool = False,
+        people: int | None = None,
     ) -> Changed:
         """Cloak the probes, or the gallery's photos of the same people: all, or the first few."""
         portraits = (self.crowd.gallery if gallery else self.crowd.probes)[:people]
         seed = SEED + (10_000 if gallery else 0)
-        key = f"{asdict(config)} {self.hashes} {seed} {len(portraits)}"
+        parts = []
+        for start in range(0, len(portraits), FACES_AT_ONCE):
+            part = portraits[start : start + FACES_AT_ONCE]
+            key = f"{asdict(config)} {[self.hashes[name] for name in searched]} {seed} {start}"
+            key += f" {[one.person for one in part]}"
 
-        def make() -> Changed:
-            self.say(f"  cloaking {'the gallery' if gallery else 'the probes'}: {config}")
-            return cloaked(
-                portraits, self.surrogates, config, self.detector, seed=seed, say=self.say
-            )
+            def make(part: list[Portrait] = part, start: int = start) -> Changed:
+                self.say(f"  {' + '.join(searched)}: {start + len(part)} of {len(portraits)}")
+                used = [self.recognizers[name] for name in searched]
+                return cloaked(part, used, config, self.detector, seed=seed + start, say=_silent)
 
-        return self._kept(key, make)
-
-    def traded(self, likeness: float, people: int) -> Changed:
-        """Cloak the first probes with ``high`` at another likeness; its own is made already."""
-        config = PRESETS["high"]
-        if likeness == config.likeness:
-            return self.cloaked(config).first(people)
-        return self.cloaked(replace(config, likeness=likeness), people=people)
+            parts.append(self._kept(key, make))
+        return joined(parts)
 
     def control(self, name: str, strength: float) -> Changed:
         """Blur or pixelate the probes' faces."""
@@ -100,6 +107,7 @@ class Bench:
                     kept["frames"],
                     kept["ssim"],
                     kept["psnr"],
+                    kept["color"],
                     float(kept["seconds"]),
                     int(kept["found_again"]),
                 )
@@ -115,15 +123,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("reproduction/cloaking"))
-    parser.add_argument("--teacher", type=Path, help="checkpoint of a MobileFaceNet to judge by")
     parser.add_argument("--people", type=int, help="fewer people, to try it out")
     parser.add_argument(
         "--on-train", action="store_true", help="people of faces/train, to choose settings by"
     )
-    parser.add_argument("--presets", nargs="*", default=["low", "medium", "high", "live"])
-    parser.add_argument(
-        "--curve-people", type=int, default=CURVE_PEOPLE, help="for the trade-off, which is long"
-    )
+    parser.add_argument("--presets", nargs="*", default=list(PRESETS_SHOWN))
+    parser.add_argument("--strangers", type=int, help="fewer further people in the gallery")
+    parser.add_argument("--apart", nargs="*", default=list(APART))
+    parser.add_argument("--apart-people", type=int, help="fewer people for one strong left out")
+    parser.add_argument("--exchange-people", type=int, help="fewer people for cloaked galleries")
     parser.add_argument("--out", type=Path, help="default: print the page")
     arguments = parser.parse_args()
 
@@ -138,54 +146,89 @@ def main() -> None:
         photos=2,
         people=arguments.people,
     )
-    strangers = [] if arguments.on_train else read_people(faces / "distractors", detector, photos=1)
+    strangers = []
+    if not arguments.on_train:
+        strangers = read_people(
+            faces / "distractors", detector, photos=1, people=arguments.strangers
+        )
     crowd = Crowd([row[1] for row in rows], [row[0] for row in rows], [row[0] for row in strangers])
     say(f"{len(crowd.probes)} people, {len(crowd.distractors)} others in the gallery")
-    cards = {name: find_models()[name] for name in (SURROGATE, JUDGE)}
+    cards = {name: find_models()[name] for name in (*STRONG, SURROGATE, JUDGE)}
     recognizers = {name: recognizer_of(*cards[name]) for name in cards}
-    bench = Bench(
-        crowd, [recognizers[SURROGATE]], [cards[SURROGATE][0].sha256], arguments.cache, say
-    )
+    hashes = {name: card.sha256 for name, (card, _) in cards.items()}
+    lenient = {name: card.metrics["thresholds"]["0.01"] for name, (card, _) in cards.items()}
+    bench = Bench(crowd, recognizers, hashes, arguments.cache, say)
     judges = [Judging(one, crowd) for one in recognizers.values()]
-    if arguments.teacher is not None:
-        judges.append(Judging(load_checkpoint(arguments.teacher, "mobilefacenet"), crowd))
-    lines = [judge_all(name, bench.cloaked(PRESETS[name]), judges) for name in arguments.presets]
-    few = arguments.curve_people
-    curve = [judge_all("none", unchanged(crowd.probes[:few]), judges)] + [
-        judge_all(f"{likeness:g}", bench.traded(likeness, few), judges) for likeness in CURVE
+    probes = frames_of(crowd.probes)
+    clean = {one.recognizer.identifier: one.figures(probes) for one in judges}
+    lines = [
+        judge_all(name, bench.cloaked(PRESETS[name]), judges, STRONG) for name in arguments.presets
+    ]
+    apart = [
+        judge_all(
+            name,
+            bench.cloaked(PRESETS[name], (one,), people=arguments.apart_people),
+            judges,
+            (one,),
+        )
+        for name in arguments.apart
+        for one in STRONG
     ]
     controls = [
         judge_all(f"{name}, {strength:g} px", bench.control(name, strength), judges)
         for name, strength in (("blur", 3.0), ("blur", 8.0), ("pixelation", 8), ("pixelation", 20))
     ]
-    exchanged = PRESETS[EXCHANGED]
-    galleries = bench.cloaked(exchanged, gallery=True).frames[:, 1]
-    probes = bench.cloaked(exchanged).frames[:, 1]
-    clean = frames_of(crowd.probes)
-    both = np.concatenate([frames_of(crowd.gallery), galleries])
-    exchange = {
-        one.recognizer.identifier: {
-            "clean probe, clean gallery": one.figures(clean),
-            "cloaked probe, clean gallery": one.figures(probes),
-            "clean probe, cloaked gallery": one.figures(clean, galleries),
-            "cloaked probe, cloaked gallery": one.figures(probes, galleries),
-            "cloaked probe, both in the gallery": one.figures(probes, both),
+    exchange: dict[str, dict[str, Figures]] = {}
+    if EXCHANGED in arguments.presets:
+        few = arguments.exchange_people
+        config = PRESETS[EXCHANGED]
+        galleries = bench.cloaked(config, gallery=True, people=few).frames[:, 1]
+        changed = bench.cloaked(config).frames[:few, 1]
+        # Of people whose gallery photo is not cloaked the clean one stays.
+        mixed = np.concatenate([galleries, frames_of(crowd.gallery)[len(galleries) :]])
+        both = np.concatenate([frames_of(crowd.gallery), mixed])
+        exchange = {
+            one.recognizer.identifier: {
+                "clean probe, clean gallery": one.figures(probes[:few]),
+                "cloaked probe, clean gallery": one.figures(changed),
+                "clean probe, cloaked gallery": one.figures(probes[:few], mixed),
+                "cloaked probe, cloaked gallery": one.figures(changed, mixed),
+                "cloaked probe, both in the gallery": one.figures(changed, both),
+            }
+            for one in judges
         }
-        for one in judges
-    }
-    text = page(crowd, lines, curve, controls, exchange, command=_command(arguments))
+    said = [
+        row for line in (*lines, *apart) for row in verdicts_of(line, crowd.probes, judges, lenient)
+    ]
+    text = page(
+        crowd,
+        clean,
+        lines,
+        apart,
+        controls,
+        exchange,
+        said,
+        command=_command(arguments),
+        folder="faces/train" if arguments.on_train else "faces/test",
+    )
     deliver(text, arguments.out, say)
+
+
+def _silent(line: str) -> None:
+    del line
 
 
 def _command(arguments: argparse.Namespace) -> str:
     """Return what to run to write the same page."""
     words = ["python -m research.papers.cloaking"]
-    if arguments.teacher is not None:
-        words.append(f"--teacher {arguments.teacher}")
-    if arguments.people is not None:
-        words.append(f"--people {arguments.people}")
-    if arguments.curve_people != CURVE_PEOPLE:
-        words.append(f"--curve-people {arguments.curve_people}")
+    for name in ("people", "strangers", "apart_people", "exchange_people"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')} {value}")
+    if arguments.presets != list(PRESETS_SHOWN):
+        words.append(f"--presets {' '.join(arguments.presets)}")
+    if arguments.apart != list(APART):
+        words.append(f"--apart {' '.join(arguments.apart)}")
     if arguments.on_train:
         words.append("--on-train")
     return " ".join(words)

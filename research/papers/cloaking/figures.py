@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from services.worker.evaluation.metrics import Rate
 from services.worker.models.recognizers import Recognizer
 
 SURROGATE, JUDGE = "face-student-112", "face-residual-112"
+STRONG = ("dlib-resnet-v1", "mobilefacenet_ms1m")  # of two lineages: the search uses both
 EXCHANGED = "high"  # the preset whose photos are put into the gallery, too
 FALSE_ACCEPTS = (0.01, 0.001)
 
@@ -103,23 +105,34 @@ def frames_of(portraits: Sequence[Portrait]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Line:
-    """One change of the probes, judged by every recognizer."""
+    """One change of the probes, judged by every recognizer.
+
+    ``searched`` names the recognizers that the search used: none, for what is no cloak.
+    """
 
     name: str
     changed: Changed
     figures: dict[str, dict[str, Figures]]  # by recognizer, then by variant
+    searched: tuple[str, ...] = ()
 
 
-def judge_all(name: str, changed: Changed, judges: Sequence[Judging]) -> Line:
+def judge_all(
+    name: str, changed: Changed, judges: Sequence[Judging], searched: Sequence[str] = ()
+) -> Line:
     """Judge the delivered photos and their copies."""
-    return Line(
-        name,
-        changed,
-        {
-            one.recognizer.identifier: {
-                variant: one.figures(changed.frames[:, place])
-                for place, variant in enumerate(VARIANTS)
-            }
-            for one in judges
-        },
-    )
+    delivered = changed.frames[:, VARIANTS.index("delivered")]
+    copies = {variant: changed.frames[:, place] for place, variant in enumerate(VARIANTS)}
+    copies |= {
+        "median": np.stack([cv2.medianBlur(frame, 3) for frame in delivered]),
+        "denoised": np.stack(
+            [cv2.fastNlMeansDenoisingColored(frame, None, 5, 5, 5, 15) for frame in delivered]
+        ),
+    }
+    figures = {
+        one.recognizer.identifier: {
+            variant: one.figures(np.asarray(frames, dtype=np.uint8))
+            for variant, frames in copies.items()
+        }
+        for one in judges
+    }
+    return Line(name, changed, figures, tuple(searched))

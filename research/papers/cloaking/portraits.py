@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from services.worker.faces.alignment import MARGIN, Alignment, align, cut_frame
 from services.worker.faces.cloaking.apply import apply_cloaks, region_of
+from services.worker.faces.cloaking.color import color_difference
 from services.worker.faces.cloaking.config import CloakConfig
 from services.worker.faces.cloaking.optimize import Subject, cloak_faces
 from services.worker.faces.cloaking.photo_file import PhotoFile, open_photo
-from services.worker.faces.cloaking.verify import Seen, find_again, quality, see
+from services.worker.faces.cloaking.verify import Seen, find_again, quality, reduced, see
 from services.worker.faces.crops import Pixels
 from services.worker.faces.detection import FaceDetector
 from services.worker.faces.face import Face
@@ -54,6 +55,7 @@ class Changed:
     frames: NDArray[np.uint8]
     ssim: NDArray[np.float64]
     psnr: NDArray[np.float64]
+    color: NDArray[np.float64]  # CIEDE2000 of each face: median, mean, 99th percentile, (N, 3)
     seconds: float
     found_again: int
 
@@ -64,7 +66,20 @@ class Changed:
             frames=self.frames[:count],
             ssim=self.ssim[:count],
             psnr=self.psnr[:count],
+            color=self.color[:count],
         )
+
+
+def joined(parts: Sequence[Changed]) -> Changed:
+    """Return parts of the portraits, changed one after the other, as one."""
+    return Changed(
+        np.concatenate([one.frames for one in parts]),
+        np.concatenate([one.ssim for one in parts]),
+        np.concatenate([one.psnr for one in parts]),
+        np.concatenate([one.color for one in parts]),
+        sum(one.seconds for one in parts),
+        sum(one.found_again for one in parts),
+    )
 
 
 def unchanged(portraits: Sequence[Portrait]) -> Changed:
@@ -75,6 +90,7 @@ def unchanged(portraits: Sequence[Portrait]) -> Changed:
         np.repeat(frames[:, None], len(VARIANTS), 1),
         np.ones(count),
         np.full(count, np.inf),
+        np.zeros((count, 3)),
         0.0,
         count,
     )
@@ -158,7 +174,7 @@ def looked_at(
 ) -> Changed:
     """Write changed photos as files, read them again, and cut the faces found in them."""
     seen: list[Seen] = []
-    ssims, psnrs = [], []
+    ssims, psnrs, colors = [], [], []
     for one, photo in zip(portraits, photos, strict=True):
         stored = sanitize(one.file.write(photo), ImageLimits())
         delivered = open_photo(stored.data, stored.orientation).pixels
@@ -169,11 +185,15 @@ def looked_at(
         shown = quality(one.file.pixels, delivered, region)
         ssims.append(shown.ssim)
         psnrs.append(np.inf if shown.psnr is None else shown.psnr)
+        x0, y0, x1, y1 = region
+        apart = color_difference(*reduced(one.file.pixels[y0:y1, x0:x1], delivered[y0:y1, x0:x1]))
+        colors.append((np.median(apart), apart.mean(), np.percentile(apart, 99)))
     frames = torch.stack([one.frames for one in seen]).permute(0, 1, 3, 4, 2) * 255
     return Changed(
         frames.round().to(torch.uint8).numpy(),
         np.array(ssims),
         np.array(psnrs),
+        np.array(colors, dtype=np.float64).reshape(-1, 3),
         seconds,
         sum(one.found_again for one in seen),
     )

@@ -1,10 +1,12 @@
-"""``import-model``: an uploaded safetensors file becomes a registered model."""
+"""``import-model``: an uploaded file becomes a registered model."""
 
 import hashlib
 import time
 
 from services.worker.jobs.kit.isolated import import_isolated
 from services.worker.jobs.kit.provenance import versions
+from services.worker.models.onnx_pack import ARCHITECTURE as ONNX
+from services.worker.models.onnx_pack import pack_onnx
 from services.worker.runtime.context import JobContext
 from services.worker.runtime.isolated import ProcessLimits
 from shared.model_card import ModelCard
@@ -22,7 +24,8 @@ def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
     began = time.monotonic()
     with context.inputs.upload() as file:
         data = file.read()
-        card = _card(spec, data)
+        stored = pack_onnx(data) if spec.architecture == ONNX else data
+        card = _card(spec, stored)
         checked = import_isolated(
             context,
             FUNCTION,
@@ -36,7 +39,7 @@ def run(context: JobContext, spec: ImportModelSpec) -> ImportModelResult:
             problem="invalid-model",
         )
     context.progress(2, 3, "registering")
-    context.registry.save_model(card, data)
+    context.registry.save_model(card, stored)
     return ImportModelResult(
         parameters=spec.model_dump(mode="json"),
         models=(ModelUsed(id=card.id, architecture=card.architecture, sha256=card.sha256),),
@@ -65,5 +68,6 @@ def _card(spec: ImportModelSpec, data: bytes) -> ModelCard:
         training=spec.training,
         metrics=spec.metrics,
         threat_model=spec.threat_model,
+        preprocessing=spec.preprocessing.model_dump(mode="json") if spec.preprocessing else {},
         default=False,
     )

@@ -95,7 +95,7 @@ class MaskJudge:
         if not len(self.probes):
             raise ValueError("nobody has a second photo to be recognized on")
         self.people, self.gallery_people = people[self.probes], np.unique(people[sides.gallery])
-        side = recognizer.input_size[0]
+        side = recognizer.frame_side
         known = wearers.of(sides.gallery.tolist()).renumbered()
         self.gallery = np.asarray(gallery(known, recognizer).numpy())
         bare = self._embed(wearers.faces(part, side) for part in _parts(self.probes))
@@ -105,7 +105,7 @@ class MaskJudge:
 
     def wearing(self, designs: Tensor | Designs, *, shape: Shape = "surgical") -> Recognized:
         """Return the figures behind designs ``(K, 3, h, w)``, dealt to the probes in turn."""
-        side = self.recognizer.input_size[0]
+        side = self.recognizer.frame_side
         worn = _worn(self.wearers, self.probes, designs, side, shape)
         return self._figures(self._embed(worn))
 
@@ -124,7 +124,7 @@ class MaskJudge:
 
     @torch.inference_mode()
     def _embed(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
-        device = next(self.recognizer.parameters()).device
+        device = self.recognizer.device
         parts = [self.recognizer.of_frames(batch.to(device)).cpu() for batch in batches]
         return np.asarray(torch.cat(parts).numpy())
 
@@ -157,7 +157,7 @@ def named_right(
     ``head`` maps embeddings ``(N, D)`` to logits of the wearers' people, ``(N, P)``; ``designs``
     are dealt in turn, ``None``: the photos as they are.
     """
-    device, side = next(recognizer.parameters()).device, recognizer.input_size[0]
+    device, side = recognizer.device, recognizer.frame_side
     chosen = np.flatnonzero(wearers.wearable)
     batches: Iterable[Tensor] = (wearers.faces(part, side) for part in _parts(chosen))
     if designs is not None:

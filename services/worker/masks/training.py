@@ -153,8 +153,8 @@ class _Run:
         self.recognizers = [quickened(one) for one in recognizers]
         if config.bf16:
             self.recognizers = [with_bf16_weights(one) for one in self.recognizers]
-        self.device = next(recognizers[0].parameters()).device
-        self.side = max(one.input_size[0] for one in recognizers)
+        self.device = recognizers[0].device
+        self.side = max(one.frame_side for one in recognizers)
         # Computed once: people's clean photos do not change, and a mean a person is little.
         self.galleries = [gallery(wearers, one).to(self.device) for one in recognizers]
         condition = self.galleries[0].shape[1] if config.conditional else 0

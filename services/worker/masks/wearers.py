@@ -161,8 +161,8 @@ def gather(found: Sequence[tuple[str, Pixels, NDArray[np.floating]]]) -> Wearers
 @torch.inference_mode()
 def gallery(wearers: Wearers, recognizer: Recognizer) -> Tensor:
     """Return each person's mean embedding on clean photos, ``(P, D)``, of length 1."""
-    side = recognizer.input_size[0]
-    device = next(recognizer.parameters()).device
+    side = recognizer.frame_side
+    device = recognizer.device
     sums: Tensor | None = None
     known_by = np.flatnonzero(wearers.known_by)
     for start in range(0, len(known_by), EMBEDDED_AT_ONCE):

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.worker.models import dlib_network
+
 # (expansion, channels, blocks, stride) of the stages of Chen et al. 2018, table 1.
 STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
@@ -208,6 +210,7 @@ _BRANCHES: Mapping[type[nn.Module], str] = {
     _InvertedResidual: "conv",
     _Block: "first",
     _Bottom: "body",
+    dlib_network.Block: "body",
 }
 # By name: facenet-pytorch imports torchvision, which workers start without.
 _FACENET_BLOCKS = ("Block35", "Block17", "Block8")

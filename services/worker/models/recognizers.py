@@ -1,20 +1,36 @@
 """Face recognizers: aligned faces in, unit embeddings out."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.worker.models import dlib_network
 from services.worker.models.base import IMAGENET_MEAN, IMAGENET_STD
 from services.worker.models.embedders import MobileFaceNet, PooledEmbedder, ResidualEmbedder
-from services.worker.models.registry import ModelUnavailableError, parse_weights
-from shared.model_card import WEIGHTS_FILE, ModelCard
+from services.worker.models.onnx_pack import ARCHITECTURE as ONNX
+from services.worker.models.onnx_pack import TENSOR
+from services.worker.models.registry import ModelUnavailableError, read_weights
+from shared.model_card import ModelCard, Preprocessing
 
+INNER = 112  # side of ArcFace's crop, the middle of it
+FRAME = 160  # side of the frame of services.worker.faces.alignment
 HALVES = (0.5, 0.5, 0.5)
 TASK = "recognize"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the 160 px frame: its left and upper edge and its side, in pixels."""
+
+    left: float
+    top: float
+    side: float
 
 
 class Recognizer(nn.Module):
@@ -22,12 +38,14 @@ class Recognizer(nn.Module):
 
     ``forward`` takes aligned faces ``(N, 3, S, S)``, RGB in [0, 1], ``S = input_size[0]``, and
     returns embeddings ``(N, D)`` of length 1; the cosine similarity of two faces is their product.
-    Of the 160 px frame of ``services.worker.faces.alignment`` a network of 112 px takes the inner
-    part, one of 160 px all of it.
+    Of the 160 px frame of ``services.worker.faces.alignment`` a network takes the part that it was
+    trained on: its ``window``, or the inner ``input_size`` pixels. From the embeddings of a network
+    that were not trained to have one length, ``center`` is taken first: the mean of many people's.
     """
 
     mean: Tensor
     std: Tensor
+    center: Tensor
     face_mean: Tensor
     face_covariance: Tensor
 
@@ -40,15 +58,20 @@ class Recognizer(nn.Module):
         input_size: tuple[int, int],
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        window: Window | None = None,
+        colors: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         super().__init__()
         self.network = network
+        self.window = window
+        self.colors = colors
         self.identifier = identifier
         self.architecture = architecture
         self.input_size = input_size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         # What the embeddings of people in general look like: no person's is among them.
+        self.register_buffer("center", torch.zeros(0))
         self.register_buffer("face_mean", torch.zeros(0))
         self.register_buffer("face_covariance", torch.zeros(0, 0))
 
@@ -58,20 +81,55 @@ class Recognizer(nn.Module):
         self.face_covariance = torch.cov(embeddings.T)
 
     @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.mean.device
+
+    @property
+    def frame_side(self) -> int:
+        """Side in pixels of the middle of the frame that ``of_frames`` needs at least."""
+        if self.window is None:
+            return self.input_size[0]
+        edges = (self.window.left, self.window.top)
+        reach = max(max(FRAME / 2 - edge, edge + self.window.side - FRAME / 2) for edge in edges)
+        return min(FRAME, 2 * math.ceil(reach))
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a search can use it: of an ONNX file only the answers are known."""
+        return self.architecture != ONNX
+
+    @property
     def knows_faces(self) -> bool:
         """Whether it has statistics of faces: weights of others come without."""
         return self.face_mean.numel() > 0
 
     def forward(self, faces: Tensor) -> Tensor:
-        return functional.normalize(self.network((faces - self.mean) / self.std).float())
+        embeddings = self.raw(faces)
+        return functional.normalize(embeddings - self.center if self.center.numel() else embeddings)
+
+    def raw(self, faces: Tensor) -> Tensor:
+        """Return what the network itself says of faces ``(N, 3, S, S)``: of any length."""
+        if self.colors == "bgr":
+            faces = faces.flip(1)
+        embeddings: Tensor = self.network((faces - self.mean) / self.std).float()
+        return embeddings
 
     def of_frames(self, frames: Tensor) -> Tensor:
-        """Embed aligned frames ``(N, 3, F, F)`` with ``F >= input_size``: their inner part."""
-        margin = (frames.shape[-1] - self.input_size[0]) // 2
-        side = self.input_size[0]
-        inner = frames[..., margin : margin + side, margin : margin + side]
-        embeddings: Tensor = self(inner)
+        """Embed aligned frames ``(N, 3, F, F)``: the 160 px frame, or an inner part of it.
+
+        ``F`` is at least ``frame_side``.
+        """
+        embeddings: Tensor = self(self.crops(frames))
         return embeddings
+
+    def crops(self, frames: Tensor) -> Tensor:
+        """Cut what the network takes, ``(N, 3, S, S)``, out of frames ``(N, 3, F, F)``."""
+        side = self.input_size[0]
+        if self.window is not None:
+            return _window(frames, self.window, side)
+        margin = (frames.shape[-1] - side) // 2
+        return frames[..., margin : margin + side, margin : margin + side]
 
 
 @dataclass(frozen=True)
@@ -82,6 +140,21 @@ class Embedder:
     size: int = 112
     mean: tuple[float, float, float] = HALVES
     std: tuple[float, float, float] = HALVES
+    window: Window | None = None
+    centered: bool = False  # whether embeddings come with a length and an offset of their own
+
+
+def _window(frames: Tensor, window: Window, size: int) -> Tensor:
+    """Sample a window of frames ``(N, 3, F, F)`` at ``(N, 3, size, size)``, differentiable."""
+    given = frames.shape[-1]
+    offset = (given - FRAME) / 2  # of the middle part of a frame
+    scale = window.side / given
+    x = 2 * (window.left + offset + window.side / 2) / given - 1
+    y = 2 * (window.top + offset + window.side / 2) / given - 1
+    theta = torch.tensor([[scale, 0.0, x], [0.0, scale, y]]).to(frames)
+    maps = theta.expand(len(frames), 2, 3)
+    grid = functional.affine_grid(maps, [len(frames), 3, size, size], align_corners=False)
+    return functional.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
 def _facenet() -> nn.Module:
@@ -93,11 +166,22 @@ def _facenet() -> nn.Module:
     return network
 
 
+# Where dlib's ``get_face_chip`` of 150 px with a padding of a quarter lies in the frame: the median
+# of many photos, each within 3 px of it.
+DLIB_WINDOW = Window(left=31.2, top=45.7, side=97.7)
 EMBEDDERS: Mapping[str, Embedder] = {
     "mobilefacenet": Embedder(MobileFaceNet, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     "pooled_embedder": Embedder(PooledEmbedder),
     "residual_embedder": Embedder(ResidualEmbedder),
     "facenet": Embedder(_facenet, size=160),
+    "dlib_resnet": Embedder(
+        dlib_network.DlibResNet,
+        size=dlib_network.SIDE,
+        mean=dlib_network.MEAN,
+        std=dlib_network.STD,
+        window=DLIB_WINDOW,
+        centered=True,
+    ),
 }
 
 
@@ -113,6 +197,7 @@ def build_recognizer(architecture: str, *, identifier: str) -> Recognizer:
         input_size=(found.size, found.size),
         mean=found.mean,
         std=found.std,
+        window=found.window,
     )
 
 
@@ -138,19 +223,57 @@ def load_checkpoint(path: Path, architecture: str) -> Recognizer:
 
 def recognizer_of(card: ModelCard, folder: Path) -> Recognizer:
     """Load a recognizer of the registry; raises ``ModelUnavailableError``."""
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise ModelUnavailableError(f"{card.id}: no weights; put SHA-256 {card.sha256} at {path}")
-    state = parse_weights(card, path.read_bytes(), place=str(path))
+    return assemble_recognizer(card, read_weights(card, folder))
+
+
+def assemble_recognizer(card: ModelCard, state: dict[str, Tensor]) -> Recognizer:
+    """Make a recognizer of checked weights; raises ``ModelUnavailableError`` when they misfit."""
+    state = dict(state)
     try:
-        recognizer = build_recognizer(card.architecture, identifier=card.id)
+        if card.architecture == ONNX:
+            recognizer = _of_onnx_card(card, state.pop(TENSOR, torch.zeros(0)))
+        else:
+            recognizer = build_recognizer(card.architecture, identifier=card.id)
+        recognizer.center = state.pop("center", torch.zeros(0))
         recognizer.face_mean = state.pop("face_mean", torch.zeros(0))
         recognizer.face_covariance = state.pop("face_covariance", torch.zeros(0, 0))
         network = {name.removeprefix("network."): value for name, value in state.items()}
-        recognizer.network.load_state_dict(network)
+        recognizer.network.load_state_dict(network, strict=card.architecture != ONNX)
     except (ValueError, RuntimeError) as error:
         raise ModelUnavailableError(f"{card.id}: {error}") from error
     return frozen(recognizer)
+
+
+def _of_onnx_card(card: ModelCard, data: Tensor) -> Recognizer:
+    settings = Preprocessing.model_validate(card.preprocessing)
+    found = recognizer_of_onnx(data.to(torch.uint8).numpy().tobytes(), card.id, settings)
+    if found.input_size != card.input_size:
+        raise ValueError(f"its input is {found.input_size} pixels, not {card.input_size}")
+    return found
+
+
+def recognizer_of_onnx(data: bytes, identifier: str, settings: Preprocessing) -> Recognizer:
+    """Make a recognizer of an ONNX file; raises ``ValueError`` for one that is refused."""
+    # Few jobs need onnxruntime, and workers start sooner without it.
+    from services.worker.models.onnx_network import OnnxNetwork  # noqa: PLC0415
+
+    network = OnnxNetwork(data)
+    side = network.layout.side
+    return Recognizer(
+        network,
+        identifier=identifier,
+        architecture=ONNX,
+        input_size=(side, side),
+        mean=(settings.mean,) * 3,
+        std=(settings.std,) * 3,
+        window=Window(*settings.window) if settings.window else _inner(side),
+        colors=settings.colors,
+    )
+
+
+def _inner(side: int) -> Window | None:
+    """Return ArcFace's crop for networks of another size than its 112 pixels or our frame."""
+    return None if side in (INNER, FRAME) else Window(*((FRAME - INNER) / 2,) * 2, INNER)
 
 
 def frozen(recognizer: Recognizer) -> Recognizer:

@@ -112,7 +112,7 @@ def embed(recognizer: Recognizer, images: Tensor, *, batch_size: int = 64) -> Te
     """Embed bytes ``(N, 3, F, F)``; unit vectors ``(N, D)`` on the CPU."""
     was_training = recognizer.training
     recognizer.eval()
-    device = next(recognizer.parameters()).device
+    device = recognizer.device
     parts = [
         recognizer.of_frames(_floats(part.to(device))).cpu() for part in images.split(batch_size)
     ]

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,28 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
+from services.worker.faces.cloaking.calibration import (
+    FEATURES,
+    MOST_PROBABLE,
+    Calibration,
+    Evidence,
+)
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.cloaking.optimize import Cloak
 from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.cloaking.verify import Similarities
 from services.worker.jobs.encrypt import job
+from services.worker.jobs.encrypt import verdict as verdicts
 from services.worker.jobs.encrypt.plan import configured
-from services.worker.jobs.encrypt.verify import ORDER, identify, least, verdict_of, with_missable
+from services.worker.jobs.encrypt.verdict import (
+    ORDER,
+    judged_face,
+    least,
+    strong_lineages,
+    verdict_of,
+    with_missable,
+)
+from services.worker.jobs.encrypt.verify import identify
 from services.worker.jobs.kit.recognizers import can_judge, held_out
 from services.worker.models.registry import find_models
 from shared.images import ImageLimits, sanitize
@@ -26,6 +42,7 @@ from shared.results.encrypt import EncryptedFace, EncryptResult
 from shared.specs.encrypt import EncryptSpec
 
 STUDENT, RESIDUAL = "face-student-112", "face-residual-112"
+DLIB, MS1M = "dlib-resnet-v1", "mobilefacenet_ms1m"
 
 
 def image_id(number: int) -> str:
@@ -83,22 +100,32 @@ def test_the_default_judge_is_held_out_and_its_verdict_is_told(context_of: Any, 
 
     result = job.run(context, spec())
 
-    roles = {one.id: one for one in result.recognizers}
     judges = [one for one in result.recognizers if one.role == "judge"]
-    assert len(roles) == 2
-    assert len(judges) == 1
+    surrogates = [one.id for one in result.recognizers if one.role == "surrogate"]
+    assert sorted(surrogates) == [DLIB, MS1M], "both strong ones, and no student beside its teacher"
+    assert [judge.id for judge in judges] == [RESIDUAL]
     assert judges[0].held_out
-    used = {name for one in result.recognizers if one.role == "surrogate" for name in one.lineage}
-    assert not used & set(judges[0].lineage)
     (face,) = result.images[0].faces
     judged = next(one for one in face.similarities if one.role == "judge")
-    expected = verdict_of(
+    words = verdict_of(
         Similarities(
             judged.before, judged.after, judged.after_jpeg, judged.after_half, judged.after_blur
         ),
         judges[0].thresholds,
     )
-    assert face.verdict == expected
+    assert ORDER.index(face.verdict) <= ORDER.index(words)
+    assert face.match_probability is not None
+    assert face.match_interval is not None
+    low, high = face.match_interval
+    assert 0 <= low <= face.match_probability <= high <= 1
+    if face.verdict == "protected":
+        assert face.match_probability <= MOST_PROBABLE
+        assert face.lowered_by == ()
+    else:
+        assert face.lowered_by
+    assert face.color_difference is not None
+    assert face.color_difference_high is not None
+    assert 0 < face.color_difference < face.color_difference_high
     assert context.figures[0]["similarity"] <= 1
 
 
@@ -319,7 +346,7 @@ def test_people_by_name_are_known_before_and_not_after(context_of: Any, bare: An
     context = context_of(bare, mirrored)
     people = [{"name": "Eileen", "images": [image_id(1)]}]
 
-    result = job.run(context, spec(people=people, parameters={"eps": 24, "steps": 60}))
+    result = job.run(context, spec(people=people, parameters={"steps": 60, "likeness": 0.93}))
 
     (face,) = result.images[0].faces
     for one in face.similarities:
@@ -359,7 +386,9 @@ def test_a_turned_gray_jpeg_comes_back_as_one(context_of: Any, bare: Any) -> Non
     context = context_of()
     context.files = [file_of(turned, quality=88, exif=exif.tobytes())]
 
-    result = job.run(context, spec(judges=[], recognizers=[RESIDUAL], parameters={"steps": 8}))
+    result = job.run(
+        context, spec(judges=[], recognizers=[RESIDUAL], parameters={"steps": 20, "likeness": 0.9})
+    )
 
     data = context.artifacts["unverified-0.jpg"]
     picture = Image.open(io.BytesIO(data))
@@ -421,6 +450,67 @@ def test_who_taught_or_trained_a_surrogate_does_not_judge_it() -> None:
 def test_verdicts(similar: Similarities, verdict: str) -> None:
     assert verdict_of(similar, {"0.01": 0.4, "0.001": 0.5}) == verdict
     assert verdict_of(similar, {}) == "unverified"
+
+
+EVIDENCE = Evidence(
+    lineages=2, surrogate_margin=0.9, judge_margin=0.5, ssim=0.95, side=150.0, sharpness=2.5
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "steps", "verdict", "reason"),
+    [
+        (["unprotected"], {}, 60, "unprotected", "still matches it"),
+        (["protected", "weak"], {}, 60, "weak", "still matches it"),
+        (["protected"], {"lineages": 0}, 60, None, "no strong recognizer was searched with"),
+        (["protected"], {"side": 25.0}, 60, None, "25 pixels"),
+        (["protected"], {}, 3, None, "3 steps"),
+    ],
+)
+def test_what_lowers_a_verdict_is_said(
+    words: list[Any], changes: dict[str, Any], steps: int, verdict: str | None, reason: str
+) -> None:
+    said, match, reasons = judged_face(
+        words, replace(EVIDENCE, **changes), found_again=True, steps=steps
+    )
+
+    assert match is not None
+    assert said != "protected"
+    assert verdict is None or said == verdict
+    assert any(reason in one for one in reasons)
+
+
+def test_a_large_face_that_hardly_anybody_matches_is_protected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a match's probability decides, whatever the coefficients that ship."""
+    spread = np.eye(1 + len(FEATURES)) * 1e-4
+    for logit, expected in ((-4.0, "protected"), (-1.0, "weak"), (1.0, "unprotected")):
+        coefficients = np.array([logit, *np.zeros(len(FEATURES))])
+        fixed = Calibration(np.zeros(len(FEATURES)), np.ones(len(FEATURES)), coefficients, spread)
+        monkeypatch.setattr(verdicts, "shipped", partial(_given, fixed))
+        said, match, reasons = judged_face(["protected"], EVIDENCE, found_again=True, steps=60)
+        assert match is not None
+        assert said == expected
+        assert (reasons == ()) == (match.probability <= MOST_PROBABLE)
+        lost, _, why = judged_face(["protected"], EVIDENCE, found_again=False, steps=60)
+        assert lost != "protected"
+        assert any("no longer finds it" in one for one in why)
+
+
+def _given(calibration: Calibration) -> Calibration:
+    return calibration
+
+
+def test_without_a_judge_nothing_is_verified() -> None:
+    assert judged_face([], None, found_again=True, steps=60)[:2] == ("unverified", None)
+
+
+def test_teacher_and_student_are_one_lineage() -> None:
+    cards = {name: card for name, (card, _) in find_models().items()}
+    assert strong_lineages([cards[DLIB], cards[MS1M]]) == 2
+    assert strong_lineages([cards[MS1M], cards[STUDENT]]) == 1
+    assert strong_lineages([cards[RESIDUAL]]) == 0
 
 
 def test_the_least_verdict_counts() -> None:

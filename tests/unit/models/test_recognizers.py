@@ -197,6 +197,25 @@ def test_shipped_recognizers_are_small_and_say_whom_they_learned_from(name: str)
     assert card.classes == ()
 
 
+@pytest.mark.parametrize(("name", "most"), [("dlib-resnet-v1", 12), ("mobilefacenet_ms1m", 3)])
+def test_strong_recognizers_of_others_ship_with_their_terms(name: str, most: float) -> None:
+    card, folder = find_models()[name]
+
+    recognizer = recognizer_of(card, folder)
+
+    assert card.size <= most * 10**6
+    assert card.metrics["rank_1"] > 0.9
+    assert card.license.startswith(("CC0", "Apache-2.0"))
+    assert (folder / "LICENSE").is_file()
+    assert len(card.training_data["file_sha256"]) == 64
+    assert recognizer.knows_faces
+    assert recognizer.differentiable
+
+
+def test_all_weights_together_stay_small() -> None:
+    assert sum(card.size for card, _ in find_models().values()) <= 40 * 10**6
+
+
 def test_the_two_that_ship_are_held_out_from_each_other() -> None:
     cards = [find_models()[name][0] for name in SHIPPED]
     groups = [set(card.training_data["people_groups"]) for card in cards]

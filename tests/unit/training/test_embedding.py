@@ -2,11 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save
 
@@ -25,6 +27,7 @@ from services.worker.training.embedding import (
     learn_people,
 )
 from services.worker.training.recognizer_import import import_recognizer, measure
+from shared.model_card import Preprocessing
 
 CONFIG = EmbeddingConfig(epochs=6, batch_size=16, max_lr=3e-3, seed=1)
 
@@ -183,3 +186,53 @@ def test_too_few_strangers_set_no_threshold() -> None:
     recognizer = frozen(build_recognizer("pooled_embedder", identifier="x"))
     with pytest.raises(ValueError, match="cannot show"):
         measure(recognizer, drawn_people(3, 2))
+
+
+def test_an_operators_onnx_file_is_measured_and_judges_only(tmp_path: Path) -> None:
+    data = onnx_file()
+    file = tmp_path / "theirs.onnx"
+    file.write_bytes(data)
+    settings: dict[str, Any] = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "model_id": "theirs",
+        "architecture": "",
+        "people_groups": ("their people",),
+        "preprocessing": Preprocessing(mean=0.4, colors="bgr"),
+    }
+
+    card = import_recognizer(file, tmp_path / "models", drawn_people(12, 6), **settings)
+
+    recognizer = recognizer_of(card, tmp_path / "models" / "theirs")
+    assert (card.architecture, card.preprocessing["mean"]) == ("onnx", 0.4)
+    assert recognizer.knows_faces
+    assert not recognizer.differentiable
+    faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    # Colors in the other order, a mean taken off each: as a stranger would compute it.
+    expected = (faces.flip(1) - 0.4).mul(2).mean((2, 3)) @ torch.eye(3, 16)
+    assert torch.allclose(recognizer.raw(faces)[:, :3], expected[:, :3], atol=1e-5)
+    file.write_bytes(data[:-20])
+    with pytest.raises(ModelRejectedError, match="refused"):
+        import_recognizer(
+            file,
+            tmp_path / "models",
+            drawn_people(12, 6),
+            **settings | {"sha256": hashlib.sha256(data[:-20]).hexdigest(), "model_id": "other"},
+        )
+
+
+def onnx_file() -> bytes:
+    """The mean of each color, and thirteen numbers that are always 0."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["faces"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "spread"], ["embeddings"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 3, 112, 112])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["N", 16])],
+        [numpy_helper.from_array(np.eye(3, 16, dtype=np.float32), "spread")],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()

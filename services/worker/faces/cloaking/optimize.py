@@ -10,14 +10,23 @@ from torch.nn import functional
 
 from services.worker.faces.alignment import FRAME, MARGIN
 from services.worker.faces.cloaking.changes import blur
+from services.worker.faces.cloaking.color import from_lab, to_lab
 from services.worker.faces.cloaking.config import CloakConfig
-from services.worker.faces.cloaking.copies import SMALLEST_COPY, as_shared
-from services.worker.faces.cloaking.visibility import likeness, visibility
+from services.worker.faces.cloaking.copies import KINDS, SMALLEST_COPY, as_shared
+from services.worker.faces.cloaking.visibility import (
+    chroma_visibility,
+    likeness,
+    spared,
+    visibility,
+)
 from services.worker.models.optimized.frozen import quickened
 from services.worker.models.recognizers import Recognizer
 from services.worker.models.skip_gradient import soften
 from services.worker.stopping import CancelCheck
 
+START = 0.4  # of the widest change: what no recognizer looks at keeps it
+URGENCY = 4.0  # of similarities in a softmax over the recognizers
+HEEDED = 0.7  # share of the earlier similarities in a recognizer's running mean
 RECENT = 0.8  # share of the earlier similarities in their running mean
 SPOILED = 20.0  # what a likeness lost beyond the one asked for weighs beside a similarity
 
@@ -86,16 +95,21 @@ class _Search:
     def __init__(
         self, subjects: Sequence[Subject], recognizers: Sequence[Recognizer], config: CloakConfig
     ) -> None:
-        device = next(recognizers[0].parameters()).device
+        device = recognizers[0].device
         self.subjects, self.config = subjects, config
         self.recognizers = [_with_skip_gradient(one, config.branches) for one in recognizers]
         self.frames = torch.stack([subject.frame for subject in subjects]).to(device)
-        self.limits = visibility(self.frames, config.perceptual) * config.eps / 255
+        share = visibility(self.frames, config.perceptual) * spared().to(self.frames)
+        self.light = share * config.eps / 255
+        self.lab = to_lab(self.frames)
+        self.color = share * chroma_visibility(self.lab) * config.chroma * config.color
+        self.same = from_lab(self.lab)  # the frames, but for rounding
         self.generators = [torch.Generator().manual_seed(subject.seed) for subject in subjects]
         self.grids = [self._start(number).to(device) for number in range(len(subjects))]
         self.momenta = [torch.zeros_like(grid) for grid in self.grids]
         self.active = list(range(len(subjects)))
         self.similar = [1.0] * len(subjects)
+        self.known = self.frames.new_ones(len(recognizers), len(subjects))
         self.steps_taken = [0] * len(subjects)
         with torch.no_grad():
             self.own = [self._own(recognizer) for recognizer in recognizers]
@@ -106,7 +120,7 @@ class _Search:
         cells = max(4, round(FRAME * min(1.0, subject.scale) / self.config.cell))
         channels = 1 if subject.gray else 3
         draw = torch.rand(1, channels, cells, cells, generator=self.generators[number])
-        return draw - 0.5
+        return START * (draw - 0.5)
 
     def _own(self, recognizer: Recognizer) -> Tensor:
         clean = recognizer.of_frames(self.frames) + recognizer.of_frames(self.frames.flip(3))
@@ -119,24 +133,29 @@ class _Search:
             rows.append(row)
         return torch.stack(rows)
 
-    def change(self, number: int, grid: Tensor) -> Tensor:
-        """Return the change of one frame, ``(3, 160, 160)`` in [0, 1] units."""
-        whole = functional.interpolate(grid, (FRAME, FRAME), mode="bilinear", align_corners=False)
-        light = whole.mean(1, keepdim=True)
-        whole = light + self.config.color * (whole - light)
-        return (whole * self.limits[number : number + 1])[0].expand(3, -1, -1)
+    def changes(self, numbers: Sequence[int], grids: Sequence[Tensor]) -> Tensor:
+        """Return the changes of some frames, ``(N, 3, 160, 160)`` in [0, 1] units."""
+        rows = list(numbers)
+        bound = self.config.eps / 255
+        fields = [
+            functional.interpolate(grid, (FRAME, FRAME), mode="bilinear", align_corners=False)
+            for grid in grids
+        ]
+        light = torch.cat([field[:, :1] for field in fields]) * self.light[rows]
+        zeros = light.new_zeros(1, 2, 1, 1)  # a gray photo has no colors to change
+        tints = [field[:, 1:] if field.shape[1] > 1 else field * zeros for field in fields]
+        moved = self.lab[rows] + functional.pad(
+            torch.cat(tints) * self.color[rows], (0, 0, 0, 0, 1, 0)
+        )
+        color = from_lab(moved) - self.same[rows]
+        return (light + color).clamp(-bound, bound)
 
     def step(self, step: int) -> float:
         """Take one step; returns the mean similarity of the faces still searched for."""
         grids = [self.grids[number].detach().requires_grad_() for number in self.active]
         total = self.frames.new_zeros(len(self.active))
         for _ in range(self.config.samples):
-            changed = torch.stack(
-                [
-                    (self.frames[number] + self.change(number, grid)).clamp(0, 1)
-                    for number, grid in zip(self.active, grids, strict=True)
-                ]
-            )
+            changed = (self.frames[self.active] + self.changes(self.active, grids)).clamp(0, 1)
             seen = as_shared(
                 changed,
                 [self.subjects[number].scale for number in self.active],
@@ -144,7 +163,7 @@ class _Search:
                 self.config.strength,
                 step,
             )
-            similarities, losses = self._judged(seen)
+            similarities, losses = self._judged(seen, step)
             losses = losses + self._spoiled(changed)
             total += similarities.detach() / self.config.samples
             (losses.sum() / self.config.samples).backward()
@@ -172,13 +191,34 @@ class _Search:
     def _smooth(self, gradient: Tensor) -> Tensor:
         return blur(gradient, [self.config.smooth]) if self.config.smooth else gradient
 
-    def _judged(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def _asked(self, step: int) -> list[int]:
+        """Return the places of the recognizers that a step asks."""
+        places = range(len(self.recognizers))
+        if not self.config.turns:
+            return list(places)
+        # Not in step with the copies, of which there are four kinds: each is seen by each.
+        return [places[(step + step // KINDS) % len(places)]]
+
+    def _weights(self, asked: Sequence[int]) -> Tensor:
+        """Return the recognizers' shares in the losses of the faces searched for, ``(R, N)``.
+
+        Who still knows a face counts most, so that none is left behind.
+        """
+        known = self.known[list(asked)][:, self.active]
+        return torch.softmax(URGENCY * known, 0)
+
+    def _judged(self, seen: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return the faces' similarities to themselves and the losses, ``(N,)`` each."""
         similar, loss = seen.new_zeros(len(seen)), seen.new_zeros(len(seen))
-        for place, recognizer in enumerate(self.recognizers):
+        asked = self._asked(step)
+        weights = self._weights(asked)
+        for row_of_weights, place in zip(weights, asked, strict=True):
+            recognizer = self.recognizers[place]
             embeddings = recognizer.of_frames(seen.contiguous(memory_format=torch.channels_last))
             own = (embeddings * self.own[place][self.active]).sum(1)
-            similar = similar + own / len(self.recognizers)
+            known = self.known[place, self.active]
+            self.known[place, self.active] = HEEDED * known + (1 - HEEDED) * own.detach()
+            similar = similar + own / len(asked)
             goals = []
             for row, number in enumerate(self.active):
                 targets = self.subjects[number].targets
@@ -186,10 +226,11 @@ class _Search:
                 if targets is not None:
                     goal = goal - 2 * (embeddings[row] @ targets[place].to(embeddings))
                 goals.append(goal)
-            loss = loss + torch.stack(goals) / len(self.recognizers)
+            goal_of_all = torch.stack(goals)
             if self.config.statistics and recognizer.knows_faces:
                 usual = _usualness(embeddings, recognizer)
-                loss = loss + self.config.statistics * usual / len(self.recognizers)
+                goal_of_all = goal_of_all + self.config.statistics * usual
+            loss = loss + row_of_weights * goal_of_all
         return similar, loss
 
     def _spoiled(self, changed: Tensor) -> Tensor:
@@ -208,13 +249,11 @@ class _Search:
         return SPOILED * (asked - torch.stack(rows)).clamp(min=0)
 
     def cloaks(self) -> list[Cloak]:
+        with torch.no_grad():
+            changes = 255 * self.changes(range(len(self.grids)), self.grids)
         return [
-            Cloak(
-                (255 * self.change(number, grid)).detach().cpu().clone(),
-                self.steps_taken[number],
-                self.similar[number],
-            )
-            for number, grid in enumerate(self.grids)
+            Cloak(change.cpu().clone(), steps, similar)
+            for change, steps, similar in zip(changes, self.steps_taken, self.similar, strict=True)
         ]
 
 

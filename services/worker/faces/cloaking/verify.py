@@ -16,6 +16,7 @@ from torch import Tensor
 from services.worker.faces.alignment import Alignment, align, cut_frame
 from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.cloaking.apply import Box
+from services.worker.faces.cloaking.color import color_difference
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Face
 from services.worker.models.recognizers import Recognizer
@@ -24,6 +25,7 @@ JPEG_QUALITY = 75
 OFF_BLOCKS = 5  # pixels that a copy's blocks lie off the photo's own: off those of color, too
 BLUR = 0.01  # sigma as a share of the aligned face's side in the photo, at least one pixel
 SMALLEST_WINDOW = 7  # of the structural similarity
+LARGEST_COMPARED = 512  # side in pixels over which colors are compared in a reduced copy
 
 Detect = Callable[[Pixels], list[Face]]
 
@@ -137,7 +139,7 @@ def compare(seen: Sequence[Seen], recognizer: Recognizer) -> list[Similarities]:
     """Return what a recognizer makes of each face."""
     if not seen:
         return []
-    device = next(recognizer.parameters()).device
+    device = recognizer.device
     frames = torch.cat([face.frames for face in seen]).to(device)
     # The first of five is the clean face; its mirror image stands for the same photo found again.
     mirrored = torch.stack([face.frames[0] for face in seen]).flip(3).to(device)
@@ -154,11 +156,16 @@ def compare(seen: Sequence[Seen], recognizer: Recognizer) -> list[Similarities]:
 
 @dataclass(frozen=True)
 class Quality:
-    """How much a region changed: PSNR in dB (``None``: not at all), SSIM, largest change."""
+    """How much a region changed: PSNR in dB (``None``: not at all), SSIM, largest change.
+
+    ``color`` and ``color_high`` are the mean and the 99th percentile of CIEDE2000.
+    """
 
     psnr: float | None
     ssim: float
     largest: int
+    color: float
+    color_high: float
 
 
 def quality(clean: Pixels, delivered: Pixels, region: Box) -> Quality:
@@ -166,11 +173,28 @@ def quality(clean: Pixels, delivered: Pixels, region: Box) -> Quality:
     x0, y0, x1, y1 = region
     first, second = clean[y0:y1, x0:x1], delivered[y0:y1, x0:x1]
     if first.size == 0:
-        return Quality(None, 1.0, 0)
+        return Quality(None, 1.0, 0, 0.0, 0.0)
     steps = np.abs(first.astype(np.int16) - second)
     error = float(np.square(steps.astype(np.float32)).mean())
     ratio = None if error == 0 else 10 * math.log10(255**2 / error)
-    return Quality(ratio, ssim(first, second), int(steps.max()))
+    differences = color_difference(*reduced(first, second))
+    return Quality(
+        ratio,
+        ssim(first, second),
+        int(steps.max()),
+        float(differences.mean()),
+        float(np.percentile(differences, 99)),
+    )
+
+
+def reduced(first: Pixels, second: Pixels) -> tuple[Pixels, Pixels]:
+    """Return two pictures no larger than colors need to be compared in: by area."""
+    reduction = max(first.shape[:2]) // LARGEST_COMPARED + 1
+    if reduction == 1:
+        return first, second
+    size = (max(1, first.shape[1] // reduction), max(1, first.shape[0] // reduction))
+    one, other = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (first, second))
+    return np.asarray(one, dtype=np.uint8), np.asarray(other, dtype=np.uint8)
 
 
 def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

@@ -1,43 +1,106 @@
 """Delivers a cloaked photo: written, read again as a stranger would, verified and drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.worker.faces.alignment import Alignment
 from services.worker.faces.cloaking.apply import apply_cloaks, region_of
+from services.worker.faces.cloaking.obscure import CELLS, obscure
 from services.worker.faces.cloaking.optimize import Cloak
 from services.worker.faces.cloaking.photo_file import PhotoFile, open_photo
 from services.worker.faces.crops import Pixels
-from services.worker.faces.face import Corners
+from services.worker.jobs.encrypt.chosen import Chosen
 from services.worker.jobs.encrypt.pictures import amplified, report_card
 from services.worker.jobs.encrypt.plan import Setting
-from services.worker.jobs.encrypt.verify import (
-    Detect,
-    Verified,
-    is_missable,
-    least,
-    verify_photo,
-    with_missable,
-)
+from services.worker.jobs.encrypt.verdict import is_missable, least, with_missable
+from services.worker.jobs.encrypt.verify import Detect, Verified, verify_photo
 from services.worker.jobs.kit.faces import as_box
 from services.worker.jobs.kit.files import File
 from services.worker.stopping import CancelCheck
 from shared.images import ImageLimits, sanitize
-from shared.results.encrypt import EncryptedFace, EncryptedImage
+from shared.results.encrypt import EncryptedFace, EncryptedImage, LeftFace
 from shared.specs.encrypt import EncryptSpec, PhotosTarget
 
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A face to cloak: where it is, and how its frame lies."""
+class Altered:
+    """A photo with its faces changed, uint8 ``(H, W, 3)``, and what it took."""
 
-    box: Corners
-    score: float | None
-    alignment: Alignment
+    photo: Pixels
+    steps: tuple[int, ...]  # of the search, a face
+    left: tuple[LeftFace, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def with_cloaks(
+    setting: Setting, file: PhotoFile, chosen: Sequence[Chosen], cloaks: Sequence[Cloak]
+) -> Altered:
+    """Put cloaks into a photo."""
+    applied = apply_cloaks(
+        file.pixels,
+        [face.alignment for face in chosen],
+        [cloak.change for cloak in cloaks],
+        eps=setting.config.eps,
+    )
+    return Altered(applied.photo, tuple(cloak.steps for cloak in cloaks))
+
+
+def hidden(
+    setting: Setting,
+    file: PhotoFile,
+    chosen: Sequence[Chosen],
+    *,
+    detect: Detect,
+    max_pixels: int,
+    check: CancelCheck,
+    progress: Callable[[float, str], None],
+) -> Altered:
+    """Hide faces as little as it takes: until no recognizer of the job matches one of them.
+
+    ``progress`` receives the share of strengths tried, and what was tried.
+    """
+    mode = setting.spec.mode
+    alignments = [face.alignment for face in chosen]
+    strengths = (1,) if mode == "box" else CELLS
+    photo, cells = file.pixels, strengths[0]
+    for number, cells in enumerate(strengths):
+        photo = obscure(file.pixels, alignments, mode, cells)  # type: ignore[arg-type]
+        delivered = reopened(file.write(photo), max_pixels)
+        progress((number + 1) / len(strengths), f"{mode}: {cells} cells a face")
+        verified = _verified(setting, file, chosen, delivered, None, detect=detect, check=check)
+        if all(one.verdict == "protected" for one in verified):
+            break
+    note = f"{mode} with {cells} cells across the aligned face" if mode != "box" else "covered"
+    return Altered(photo, (0,) * len(chosen), notes=(note,))
+
+
+def _verified(
+    setting: Setting,
+    file: PhotoFile,
+    chosen: Sequence[Chosen],
+    delivered: Pixels,
+    steps: Sequence[int] | None,
+    *,
+    detect: Detect,
+    check: CancelCheck,
+) -> list[Verified]:
+    return verify_photo(
+        clean=file.pixels,
+        delivered=delivered,
+        boxes=[face.box for face in chosen],
+        alignments=[face.alignment for face in chosen],
+        surrogates=setting.roles.surrogates,
+        judges=setting.roles.judges,
+        steps=steps if setting.spec.mode == "cloak" else None,
+        others=setting.others,
+        targets=setting.targets,
+        people=setting.people,
+        detect=detect,
+        check=check,
+    )
 
 
 def deliver(
@@ -45,44 +108,28 @@ def deliver(
     index: int,
     file: PhotoFile,
     chosen: Sequence[Chosen],
-    cloaks: Sequence[Cloak],
+    altered: Altered,
     *,
     smallest: float | None,
     detect: Detect,
     max_pixels: int,
     check: CancelCheck,
 ) -> tuple[EncryptedImage, list[File]]:
-    """Put cloaks into a photo, write it, and verify the bytes that were written.
+    """Write a changed photo, and verify the bytes that were written.
 
     ``smallest`` is the size in pixels of the smallest face that was searched; ``None``: none was.
     Returns the photo's part of the result, and its files.
     """
     spec = setting.spec
     alignments = [face.alignment for face in chosen]
-    applied = apply_cloaks(
-        file.pixels,
-        alignments,
-        [cloak.change for cloak in cloaks],
-        eps=setting.config.eps,
-    )
-    data = file.write(applied.photo)
+    data = file.write(altered.photo)
     delivered = reopened(data, max_pixels)
-    verified = verify_photo(
-        clean=file.pixels,
-        delivered=delivered,
-        boxes=[face.box for face in chosen],
-        alignments=alignments,
-        surrogates=setting.roles.surrogates,
-        judges=setting.roles.judges,
-        others=setting.others,
-        targets=setting.targets,
-        people=setting.people,
-        detect=detect,
-        check=check,
+    verified = _verified(
+        setting, file, chosen, delivered, altered.steps, detect=detect, check=check
     )
     faces = tuple(
-        _face(face, cloak, result, file.pixels, applied.photo)
-        for face, cloak, result in zip(chosen, cloaks, verified, strict=True)
+        _face(face, steps, result, file.pixels, altered.photo)
+        for face, steps, result in zip(chosen, altered.steps, verified, strict=True)
     )
     verdict = with_missable(least([face.verdict for face in faces]), smallest)
     name = f"{verdict}-{index}.{_SUFFIXES[file.media_type]}"
@@ -108,7 +155,8 @@ def deliver(
         difference=files[1].name,
         report=files[2].name,
         smallest_face_searched=_rounded(smallest),
-        notes=(*file.notes, *_missable_note(smallest)),
+        left=altered.left,
+        notes=(*file.notes, *altered.notes, *_missable_note(smallest)),
     )
     return image, files
 
@@ -134,11 +182,18 @@ def reopened(data: bytes, max_pixels: int) -> Pixels:
 
 
 def untouched(
-    spec: EncryptSpec, index: int, file: PhotoFile, *, smallest: float | None
+    spec: EncryptSpec,
+    index: int,
+    file: PhotoFile,
+    left: tuple[LeftFace, ...] = (),
+    notes: tuple[str, ...] = (),
+    *,
+    smallest: float | None,
 ) -> tuple[EncryptedImage, list[File]]:
-    """Deliver a photo without a face: its metadata are gone, and nothing else happened."""
+    """Deliver a photo without a face to change: only its metadata are gone."""
     height, width = file.pixels.shape[:2]
     data = file.write(file.pixels)
+    what = "no face was to be changed" if left else "no face was found"
     name = f"no-face-{index}.{_SUFFIXES[file.media_type]}"
     image = EncryptedImage(
         image=spec.images[index],
@@ -152,17 +207,19 @@ def untouched(
         difference=None,
         report=None,
         smallest_face_searched=_rounded(smallest),
+        left=left,
         notes=(
             *file.notes,
+            *notes,
             *_missable_note(smallest),
-            "no face was found: only the metadata were removed",
+            f"{what}: only the metadata were removed",
         ),
     )
     return image, [File(name, data, file.media_type, image=index)]
 
 
 def _face(
-    chosen: Chosen, cloak: Cloak, verified: Verified, clean: Pixels, cloaked: Pixels
+    chosen: Chosen, steps: int, verified: Verified, clean: Pixels, cloaked: Pixels
 ) -> EncryptedFace:
     height, width = clean.shape[:2]
     x0, y0, x1, y1 = region_of(chosen.alignment, height, width)
@@ -174,11 +231,21 @@ def _face(
         region=as_box((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))),
         scale=round(chosen.alignment.scale, 4),
         verdict=verified.verdict,
+        undecided=chosen.undecided,
+        match_probability=None if verified.match is None else round(verified.match.probability, 4),
+        match_interval=(
+            None
+            if verified.match is None
+            else (round(verified.match.low, 4), round(verified.match.high, 4))
+        ),
+        lowered_by=verified.lowered_by,
         found_again=verified.found_again,
         similarities=verified.similarities,
-        steps=cloak.steps,
+        steps=steps,
         max_change=largest,
         max_change_delivered=verified.quality.largest,
         psnr=None if verified.quality.psnr is None else round(verified.quality.psnr, 2),
         ssim=round(verified.quality.ssim, 4),
+        color_difference=round(verified.quality.color, 3),
+        color_difference_high=round(verified.quality.color_high, 3),
     )

@@ -5,11 +5,11 @@ import logging
 import torch
 from torch import Tensor
 
-from services.worker.faces.alignment import Alignment, align, cut_frame
+from services.worker.faces.alignment import align
 from services.worker.faces.cloaking.optimize import synthetic_identity
 from services.worker.faces.cloaking.photo_file import PhotoFile, open_photo
-from services.worker.faces.crops import Pixels
 from services.worker.jobs.encrypt.plan import Setting, configured
+from services.worker.jobs.encrypt.whom import Whom, frame_of, whom_of
 from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.recognizers import Roles, choose_recognizers, embeddings_of
 from services.worker.runtime.context import JobContext
@@ -32,7 +32,16 @@ def prepare(context: JobContext, spec: EncryptSpec) -> Setting:
         for person in spec.people
         if (frames := _frames_of(context, spec, person.images, "people")) is not None
     }
-    return Setting(spec, config, roles, others, _targets(context, spec, roles), people)
+    targets = _targets(context, spec, roles)
+    return Setting(spec, config, roles, others, targets, people, _whom(context, spec, roles))
+
+
+def _whom(context: JobContext, spec: EncryptSpec, roles: Roles) -> Whom | None:
+    for keep, ids in (("only", spec.only), ("except", spec.except_)):
+        frames = _frames_of(context, spec, ids, keep)
+        if frames is not None:
+            return whom_of(keep, frames, (*roles.surrogates, *roles.judges))  # type: ignore[arg-type]
+    return None
 
 
 def _refuse_target(context: JobContext, spec: EncryptSpec) -> None:
@@ -98,8 +107,3 @@ def opened(context: JobContext, index: int) -> PhotoFile:
     """Open one of the job's files."""
     data, orientation = context.inputs.file(index)
     return open_photo(data, orientation)
-
-
-def frame_of(photo: Pixels, alignment: Alignment) -> Tensor:
-    """Return a face's frame, float ``(3, 160, 160)`` in [0, 1]."""
-    return torch.from_numpy(cut_frame(photo, alignment)).permute(2, 0, 1).float() / 255

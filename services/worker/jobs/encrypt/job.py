@@ -15,10 +15,12 @@ from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
 from services.worker.faces.finder import smallest_face
-from services.worker.jobs.encrypt.delivery import Chosen, deliver, untouched
-from services.worker.jobs.encrypt.inputs import frame_of, opened, prepare
+from services.worker.jobs.encrypt.chosen import Chosen
+from services.worker.jobs.encrypt.delivery import deliver, hidden, untouched, with_cloaks
+from services.worker.jobs.encrypt.inputs import opened, prepare
 from services.worker.jobs.encrypt.plan import Setting
-from services.worker.jobs.encrypt.verify import is_missable, job_verdict
+from services.worker.jobs.encrypt.verdict import is_missable, job_verdict
+from services.worker.jobs.encrypt.whom import frame_of
 from services.worker.jobs.kit.files import store
 from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.provenance import device_name, versions
@@ -26,7 +28,7 @@ from services.worker.jobs.kit.recognizers import Roles, held_out
 from services.worker.runtime.context import JobContext
 from shared.problems import Problem
 from shared.results import ModelUsed, Timing
-from shared.results.encrypt import EncryptedImage, EncryptResult, RecognizerUsed, Verdict
+from shared.results.encrypt import EncryptedImage, EncryptResult, LeftFace, RecognizerUsed, Verdict
 from shared.specs.base import Box
 from shared.specs.encrypt import EncryptSpec
 
@@ -82,23 +84,46 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
     chosen = _choose(context, spec, index, file.pixels)
     # Where faces are named, nobody promised anything of the others.
     smallest = smallest_face(*file.pixels.shape[:2]) if spec.boxes is None else None
+    left: tuple[LeftFace, ...] = ()
+    if setting.whom is not None:
+        chosen, left = setting.whom.split(file.pixels, chosen)
+    whom = () if setting.whom is None else (setting.whom.note,)
     if not chosen:
-        image, files = untouched(spec, index, file, smallest=smallest)
+        image, files = untouched(spec, index, file, left, whom, smallest=smallest)
         store(context, files)
         return image, 0.0
+    detect = face_detector(context.models, context.device).detect
+    max_pixels = context.settings.max_image_pixels
     began = time.monotonic()
-    cloaks = _search(context, setting, index, file, chosen)
+    if spec.mode == "cloak":
+        cloaks = _search(context, setting, index, file, chosen)
+        altered = with_cloaks(setting, file, chosen, cloaks)
+    else:
+
+        def progress(share: float, message: str) -> None:
+            context.progress(100 * index + round(88 * share), 100 * len(spec.images), message)
+
+        altered = hidden(
+            setting,
+            file,
+            chosen,
+            detect=detect,
+            max_pixels=max_pixels,
+            check=context.check,
+            progress=progress,
+        )
     seconds = time.monotonic() - began
+    altered = replace(altered, left=left, notes=(*altered.notes, *whom))
     context.progress(100 * index + 90, 100 * len(spec.images), f"verifying photo {index + 1}")
     image, files = deliver(
         setting,
         index,
         file,
         chosen,
-        cloaks,
+        altered,
         smallest=smallest,
-        detect=face_detector(context.models, context.device).detect,
-        max_pixels=context.settings.max_image_pixels,
+        detect=detect,
+        max_pixels=max_pixels,
         check=context.check,
     )
     store(context, files)

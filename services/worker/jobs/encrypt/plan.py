@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from services.worker.faces.cloaking.config import PRESETS, CloakConfig
+from services.worker.jobs.encrypt.whom import Whom
 from services.worker.jobs.kit.recognizers import (
     LoadedRecognizer,
     Roles,
@@ -22,6 +23,7 @@ class Setting:
     others: Tensor | None
     targets: tuple[Tensor, ...] | None
     people: dict[str, Tensor]
+    whom: Whom | None = None
 
     @property
     def all(self) -> tuple[LoadedRecognizer, ...]:

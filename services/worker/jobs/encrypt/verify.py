@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.worker.faces.alignment import MARGIN, Alignment
-from services.worker.faces.cloaking.apply import region_of
+from services.worker.faces.alignment import MARGIN, Alignment, cut_frame
+from services.worker.faces.cloaking.apply import Box, region_of
+from services.worker.faces.cloaking.calibration import Estimate
 from services.worker.faces.cloaking.verify import (
     Quality,
     Seen,
@@ -19,15 +20,18 @@ from services.worker.faces.cloaking.verify import (
 )
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
+from services.worker.jobs.encrypt.verdict import (
+    LENIENT,
+    STRICT,
+    evidence_of,
+    hidden_face,
+    judged_face,
+    verdict_of,
+)
 from services.worker.jobs.kit.recognizers import LoadedRecognizer, embeddings_of, held_out
 from services.worker.stopping import CancelCheck
 from shared.results.encrypt import Identified, Similarity, Verdict
 
-# From the least to the most that can be said for a photo.
-ORDER: tuple[Verdict, ...] = ("unprotected", "no-face", "unverified", "weak", "protected")
-LENIENT, STRICT = "0.01", "0.001"  # false-accept rates
-# Faces of fewer pixels give recognizers of 112 px little to go by.
-RECOGNIZABLE = 24.0
 SCALE = 24.0  # of similarities in a softmax: the recognizers that ship learned with it
 
 
@@ -39,6 +43,8 @@ class Verified:
     """One face as it was delivered."""
 
     verdict: Verdict
+    match: Estimate | None
+    lowered_by: tuple[str, ...]
     found_again: bool
     similarities: tuple[Similarity, ...]
     quality: Quality
@@ -52,19 +58,25 @@ def verify_photo(
     alignments: Sequence[Alignment],
     surrogates: Sequence[LoadedRecognizer],
     judges: Sequence[LoadedRecognizer],
+    steps: Sequence[int] | None,
     others: Tensor | None,
     targets: tuple[Tensor, ...] | None,
     people: Mapping[str, Tensor],
     detect: Detect,
     check: CancelCheck,
 ) -> list[Verified]:
-    """Find the faces again in the delivered pixels and ask every recognizer."""
+    """Find the faces again in the delivered pixels and ask every recognizer.
+
+    ``steps`` are those of each face's search; ``None``: the faces were hidden without one, so that
+    every recognizer is held out.
+    """
     found = find_again(delivered, boxes, detect)
     check()
     seen = see(clean, delivered, alignments, found)
     cards = [one.card for one in surrogates]
     rows: list[list[Similarity]] = [[] for _ in boxes]
     words: list[list[Verdict]] = [[] for _ in boxes]
+    margins: list[dict[str, float]] = [{} for _ in boxes]
     for place, loaded in enumerate((*surrogates, *judges)):
         is_judge = place >= len(surrogates)
         compared = compare(seen, loaded.recognizer)
@@ -74,56 +86,35 @@ def verify_photo(
         for row, (face, similar) in enumerate(zip(seen, compared, strict=True)):
             one = _similarity(loaded, face, similar, known, target, is_judge=is_judge)
             rows[row].append(one.model_copy(update=_named(loaded, face, named)))
-            if is_judge and held_out(loaded.card, cards):
+            if steps is None or (is_judge and held_out(loaded.card, cards)):
                 words[row].append(verdict_of(similar, loaded.thresholds))
+            if LENIENT in loaded.thresholds:
+                margins[row][loaded.card.id] = loaded.thresholds[LENIENT] - similar.worst
         check()
     height, width = clean.shape[:2]
-    return [
-        Verified(
-            least(words[number]) if words[number] else "unverified",
-            seen[number].found_again,
-            tuple(rows[number]),
-            quality(clean, delivered, region_of(alignment, height, width, margin=MARGIN)),
-        )
-        for number, alignment in enumerate(alignments)
-    ]
+    trusted = [one.card.id for one in judges if held_out(one.card, cards)]
+    verified = []
+    for number, alignment in enumerate(alignments):
+        shown = quality(clean, delivered, _place(alignment, height, width))
+        again = seen[number].found_again
+        if steps is None:
+            judged = hidden_face(words[number])
+        else:
+            evidence = evidence_of(
+                margins[number],
+                surrogates=cards,
+                judges=trusted,
+                quality=shown,
+                alignment=alignment,
+                frame=cut_frame(clean, alignment),
+            )
+            judged = judged_face(words[number], evidence, found_again=again, steps=steps[number])
+        verified.append(Verified(*judged, again, tuple(rows[number]), shown))
+    return verified
 
 
-def verdict_of(similar: Similarities, thresholds: dict[str, float]) -> Verdict:
-    """Return a judge's verdict on one face.
-
-    ``protected``: even at the threshold of one false accept in a hundred the delivered face is not
-    taken for the clean one, nor after JPEG, at half size or blurred. ``weak``: not taken for it as
-    delivered, at the threshold of one in a thousand. Else ``unprotected``.
-    """
-    if LENIENT not in thresholds or STRICT not in thresholds:
-        return "unverified"
-    if similar.worst < thresholds[LENIENT]:
-        return "protected"
-    return "weak" if similar.after < thresholds[STRICT] else "unprotected"
-
-
-def least(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict that says least for the photo; of none, that it shows no face."""
-    return min(verdicts, key=ORDER.index, default="no-face")
-
-
-def is_missable(smallest: float | None) -> bool:
-    """Whether faces that recognizers could know may be smaller than what was searched, in pixels.
-
-    ``None``: no face was searched, since the request names them.
-    """
-    return smallest is not None and smallest > RECOGNIZABLE
-
-
-def with_missable(verdict: Verdict, smallest: float | None) -> Verdict:
-    """Return a photo's verdict, which cannot be `protected` where faces may have been missed."""
-    return "weak" if verdict == "protected" and is_missable(smallest) else verdict
-
-
-def job_verdict(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict of a job on several photos: the least of theirs."""
-    return least(verdicts)
+def _place(alignment: Alignment, height: int, width: int) -> Box:
+    return region_of(alignment, height, width, margin=MARGIN)
 
 
 def identify(similar: Mapping[str, float], threshold: float | None) -> Identified:

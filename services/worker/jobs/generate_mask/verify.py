@@ -112,10 +112,10 @@ def _similarity(
 ) -> float:
     recognizer = loaded.recognizer
     mine = gallery(known, recognizer)[wearers.people]
-    faces = wearers.faces(range(len(wearers)), recognizer.input_size[0])
+    faces = wearers.faces(range(len(wearers)), recognizer.frame_side)
     if design is not None:
         dealt = design.of(torch.arange(len(wearers)), wearers.people)
         faces = wearers.wear(faces, range(len(wearers)), dealt, shape=spec.shape)
-    device = next(recognizer.parameters()).device
+    device = recognizer.device
     embeddings = recognizer.of_frames(faces.to(device)).cpu()
     return float((embeddings * mine).sum(1).mean())

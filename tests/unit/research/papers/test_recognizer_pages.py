@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from research.papers.cloaking import __main__ as cloaking
-from research.papers.cloaking.figures import JUDGE, SURROGATE, Crowd, Judging, frames_of
+from research.papers.cloaking.figures import (
+    JUDGE,
+    STRONG,
+    SURROGATE,
+    Crowd,
+    Judging,
+    frames_of,
+)
 from research.papers.cloaking.portraits import (
     blurred,
     looked_at,
@@ -83,11 +90,10 @@ def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
 ) -> None:
     quick = {name: replace(config, steps=2) for name, config in PRESETS.items()}
     monkeypatch.setattr(cloaking, "PRESETS", quick)
-    monkeypatch.setattr(cloaking, "CURVE", (quick["high"].likeness, 0.8))
     out = tmp_path / "page.md"
     arguments = f"--data {shared_data} --on-train --people 4 --cache {tmp_path} --out {out}"
-    arguments += " --curve-people 3"
-    monkeypatch.setattr(sys, "argv", ["cloaking", *arguments.split(), "--presets", "low", "high"])
+    arguments += " --apart-people 3 --apart high --exchange-people 2 --presets low high"
+    monkeypatch.setattr(sys, "argv", ["cloaking", *arguments.split()])
 
     cloaking.main()
     text = out.read_text()
@@ -95,17 +101,25 @@ def test_the_page_on_cloaks_has_every_table_and_a_second_run_does_nothing_anew(
     cloaking.main()
 
     assert out.read_text() == text
-    for part in ("Presets", "After it was shared", "What it costs to see", "Controls", "Goals"):
+    for part in (
+        "Presets",
+        "One strong lineage left out",
+        "How it looks",
+        "After it was shared",
+        "What the verdict says",
+        "Controls",
+        "Goals",
+    ):
         assert f"## {part}\n" in text
-    curve = text.split("## What it costs to see")[1].split("##")[0]
-    assert "on 3 of the people" in curve
-    assert [row.split(" | ")[0] for row in curve.split("\n") if row.startswith("| ")] == [
-        "| asked",
-        "| none",
-        f"| {quick['high'].likeness:g}",
-        "| 0.8",
-    ]
-    assert "`python -m research.papers.cloaking --people 4 --curve-people 3 --on-train" in text
+    apart = text.split("## One strong lineage left out")[1].split("##")[0]
+    dlib, ms1m = STRONG
+    assert [row.split(" | ")[:3] for row in apart.split("\n") if row.startswith("| high")] == [
+        ["| high", dlib, ms1m],
+        ["| high", ms1m, dlib],
+    ], "each strong recognizer judges the search with the other"
+    verdicts = text.split("## What the verdict says")[1].split("##")[0]
+    assert f"| high | {dlib} | {ms1m} |" in verdicts
+    assert "--people 4 --apart-people 3 --exchange-people 2 --presets low high --apart high" in text
     assert "## Beside Fawkes" in text
     assert "cloaked probe, both in the gallery" in text
     assert "nan" not in text
