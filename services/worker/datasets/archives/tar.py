@@ -93,6 +93,9 @@ def tar_files(file: IO[bytes], names: Names, limits: ArchiveLimits) -> Iterator[
         if headers.size is not None:
             size = headers.size
         headers = _Headers()
+        # A folder of the oldest format; by the whole name, which a header may cut at a slash.
+        if kind == b"\0" and name.endswith(b"/"):
+            kind = _FOLDER
         yield from _member(stream, name, size, kind, names, budget, limits)
 
 
@@ -131,8 +134,6 @@ def _parsed(block: bytes) -> tuple[bytes, int, bytes]:
     prefix = block[345:500].partition(b"\0")[0]
     if block[257:263] == b"ustar\0" and prefix and kind not in _LONG_NAME + _LONG_LINK:
         name = prefix + b"/" + name
-    if kind in b"0\0" and name.endswith(b"/"):  # folders of the oldest format
-        kind = _FOLDER
     return name, _number(block[124:136]), kind
 
 
