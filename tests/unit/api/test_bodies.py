@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -18,6 +20,15 @@ from tests.unit.api.service import NOBODY, Service, assert_problem, picture
 
 JSON = {"Content-Type": "application/json"}
 PNG = {"Content-Type": "image/png"}
+UPLOADS = """
+import sys, httpx
+from concurrent.futures import ThreadPoolExecutor
+data, url = sys.stdin.buffer.read(), sys.argv[1] + "/v1/images"
+def upload(_):
+    return httpx.post(url, content=data, headers={"Content-Type": "image/png"}, timeout=60)
+with ThreadPoolExecutor(40) as pool:
+    sys.exit(any(answer.status_code != 201 for answer in pool.map(upload, range(40))))
+"""
 BOX = {"x": 1, "y": 2, "width": 3, "height": 4}
 
 
@@ -123,18 +134,25 @@ def test_uploads_wait_on_disk_and_nothing_is_left_there(
 
 
 def test_many_uploads_at_once_are_bounded_in_memory(service: Service) -> None:
-    """Forty uploads of 2 MB are 80 MB in flight; held in memory twice they would be 160."""
+    """Forty uploads of 2 MB are 80 MB in flight; held in memory twice they would be 160.
+
+    The clients are a process of their own: what they hold is not the service's.
+    """
     data = picture(900, 800, compress_level=0)
     assert len(data) > 2_000_000
     service.upload(data)
     before = psutil.Process().memory_info().rss
     peak = before
-    threads = [threading.Thread(target=service.upload, args=(data,)) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
+    clients = subprocess.Popen(
+        [sys.executable, "-c", UPLOADS, str(service.client.base_url)], stdin=subprocess.PIPE
+    )
+    assert clients.stdin is not None
+    clients.stdin.write(data)
+    clients.stdin.close()
+    while clients.poll() is None:
         peak = max(peak, psutil.Process().memory_info().rss)
         time.sleep(0.005)
+    assert clients.returncode == 0, "an upload was not answered with 201"
     assert peak - before < 80_000_000
 
 
