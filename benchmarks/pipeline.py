@@ -29,8 +29,8 @@ class Pipeline:
         photos = [decode_rgb(image) for image in images]
         margin = self.loaded.card.crop_margin
         cut = [
-            crop_faces(photo, [face.box for face in faces], size=self.size, margin=margin)
-            for photo, faces in zip(photos, self.detector.detect_all(photos), strict=True)
+            crop_faces(photo, [face.box for face in found.faces], size=self.size, margin=margin)
+            for photo, found in zip(photos, self.detector.search_all(photos), strict=True)
         ]
         with torch.inference_mode():
             faces = torch.cat(cut).contiguous(memory_format=torch.channels_last)

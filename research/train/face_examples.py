@@ -1,132 +1,220 @@
-"""Training examples for the face finder, cut from photos with boxes."""
+"""Training examples for the face finder: squares cut from photos, and composites of faces."""
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
-from torch import Tensor
 
-from services.worker.datasets.labeled import read_rgb, read_voc
+from research.train.face_pictures import FacePhoto, recolored
 from services.worker.faces.crops import Pixels
-from services.worker.faces.mtcnn import Mtcnn, as_drawn
-from services.worker.faces.network import LARGEST, SMALLEST, STRIDE, centers
+from services.worker.faces.network import LARGEST, SMALLEST
 
-Boxes = NDArray[np.float32]
-SIDE = 160
+SIDE = 128
+FEWEST, MOST = 1, 7  # pieces of a composite
+HIDDEN = 0.6  # share of a face that, covered, makes it none to learn
 
 
 @dataclass(frozen=True)
-class FacePhoto:
-    """A photo with its faces' boxes ``(N, 4)`` in pixels."""
+class Example:
+    """A square ``(SIDE, SIDE, 3)`` uint8 with boxes ``(N, 4)`` and points ``(N, 5, 2)`` in pixels.
 
-    name: str
+    Points are NaN where nobody knows them. ``ignored`` ``(M, 4)`` are places that may be faces.
+    """
+
     pixels: Pixels
-    boxes: Boxes
+    boxes: NDArray[np.float32]
+    points: NDArray[np.float32]
+    ignored: NDArray[np.float32]
 
 
-def load_labeled(root: Path) -> list[FacePhoto]:
-    """Load the photos of a Pascal VOC folder, whatever the class of their faces."""
-    photos = []
-    for path in sorted((root / "annotations").glob("*.xml")):
-        boxes = np.array([box for _, box in read_voc(path)], dtype=np.float32).reshape(-1, 4)
-        photos.append(FacePhoto(path.stem, read_rgb(root / "images" / f"{path.stem}.jpg"), boxes))
-    return photos
+def example(photo: FacePhoto, random: np.random.Generator, *, empty: float = 0.0) -> Example:
+    """Cut a square around a face brought to a random size; turn, flip and recolor it.
+
+    With the chance ``empty`` it is cut anywhere. Mostly the square lies within the photo.
+    """
+    height, width = photo.pixels.shape[:2]
+    if len(photo.boxes) and random.random() >= empty:
+        box = photo.boxes[random.integers(len(photo.boxes))]
+        longer = float(max(box[2] - box[0], box[3] - box[1]))
+        scale = _side(random) / longer
+        middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    else:
+        scale = float(np.exp(random.uniform(np.log(0.3), np.log(2.5))))
+        middle = random.uniform((0, 0), (width, height))
+    within = random.random() < 0.85
+    least = 0.75 * SIDE / max(height, width) if within else 0.05
+    scale = float(np.clip(scale, least, 3.5))
+    there = random.uniform(0.08, 0.92, 2) * SIDE
+    flip = random.random() < 0.5
+    if within:
+        ahead = np.array([middle[0], middle[1]]) * scale
+        after = np.array([width - middle[0], height - middle[1]]) * scale
+        if flip:
+            ahead[0], after[0] = after[0], ahead[0]
+        low, high = np.maximum(SIDE - after, 0.08 * SIDE), np.minimum(ahead, 0.92 * SIDE)
+        there = np.where(low < high, random.uniform(low, np.maximum(high, low)), there)
+    matrix = _affine(scale, _angle(random), middle, there, flip=flip)
+    ground = np.full((SIDE, SIDE, 3), random.integers(0, 256, 3), dtype=np.uint8)
+    _draw(ground, photo.pixels, matrix)
+    return Example(recolored(ground, random), *_moved(photo, matrix))
 
 
-def hold_out(
-    photos: list[FacePhoto], share: float, *, seed: int = 7
-) -> tuple[list[FacePhoto], list[FacePhoto]]:
-    """Split photos: about ``1 - share`` of them, and the rest."""
-    order = np.random.default_rng(seed).permutation(len(photos))
-    held = set(order[: round(share * len(photos))].tolist())
+def composite(photos: list[FacePhoto], ground: Pixels, random: np.random.Generator) -> Example:
+    """Paste faces, each with some of what surrounds it, on a ground without faces.
+
+    ``ground`` is uint8 ``(SIDE, SIDE, 3)``. Later ones cover earlier ones; a face that is covered
+    for the most part counts as a place that may be one.
+    """
+    canvas = ground.copy()
+    boxes: list[NDArray[np.float32]] = []
+    points: list[NDArray[np.float32]] = []
+    ignored: list[NDArray[np.float32]] = []
+    common = _side(random)
+    for photo in photos:
+        own = random.random() < 0.5
+        side = _side(random) if own else common * random.uniform(0.7, 1.4)
+        box = photo.boxes[0]
+        size = box[2:] - box[:2]
+        scale = float(np.clip(side / size.max(), 0.02, 3.5))
+        middle = (box[:2] + box[2:]) / 2
+        there = random.uniform(-0.02, 1.02, 2) * SIDE
+        matrix = _affine(scale, _angle(random), middle, there, flip=random.random() < 0.5)
+        reach = size.max() * random.uniform(0.05, 1.1, 4)
+        height, width = photo.pixels.shape[:2]
+        x0, y0 = (int(v) for v in np.maximum(box[:2] - reach[:2], 0))
+        x1, y1 = int(min(width, box[2] + reach[2])), int(min(height, box[3] + reach[3]))
+        part = photo.pixels[y0:y1, x0:x1]
+        inner = matrix.copy()
+        inner[:, 2] += matrix[:, :2] @ np.array([x0, y0])
+        cover = _draw(
+            canvas, part, inner, feather=random.random() < 0.4, oval=random.random() < 0.3
+        )
+        kept = [i for i, old in enumerate(boxes) if _seen(old, cover) >= 1 - HIDDEN]
+        ignored += [boxes[i] for i in range(len(boxes)) if i not in kept]
+        boxes, points = [boxes[i] for i in kept], [points[i] for i in kept]
+        new, marks, unsure = _moved(photo, matrix)
+        boxes.append(new[0])
+        points.append(marks[0])
+        ignored += list(new[1:]) + list(unsure)
+    made = Example(
+        recolored(canvas, random),
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(points, dtype=np.float32).reshape(-1, 5, 2),
+        np.array(ignored, dtype=np.float32).reshape(-1, 4),
+    )
+    return covered(made, random)
+
+
+def covered(made: Example, random: np.random.Generator) -> Example:
+    """Cover up to a third of some faces with a bar or an oval of one color."""
+    pixels = made.pixels.copy()
+    for x0, y0, x1, y1 in made.boxes.tolist():
+        if random.random() > 0.12 or x1 - x0 < 12:
+            continue
+        color = tuple(int(v) for v in random.integers(0, 256, 3))
+        width, height = x1 - x0, y1 - y0
+        x, y = random.uniform(x0, x1), random.uniform(y0, y1)
+        half = (max(1, int(width * random.uniform(0.1, 0.3))), max(1, int(height * 0.2)))
+        cv2.ellipse(pixels, (int(x), int(y)), half, random.uniform(0, 180), 0, 360, color, -1)
+    return replace(made, pixels=pixels)
+
+
+def _side(random: np.random.Generator) -> float:
+    """Draw a face's longer side: mostly one that a pass finds, small ones more often."""
+    if random.random() < 0.07:
+        return float(np.exp(random.uniform(np.log(LARGEST), np.log(4 * LARGEST))))
+    return float(np.exp(random.uniform(np.log(SMALLEST * 0.9), np.log(LARGEST))))
+
+
+def _angle(random: np.random.Generator) -> float:
+    """Draw a turn in radians: none, a little or, rarely, up to 45 degrees."""
+    most = (0.0, 12.0, 0.0, 12.0, 25.0, 12.0, 0.0, 45.0)[random.integers(8)]
+    return math.radians(random.uniform(-most, most))
+
+
+def _affine(
+    scale: float,
+    angle: float,
+    middle: NDArray[np.floating],
+    there: NDArray[np.floating],
+    *,
+    flip: bool,
+) -> NDArray[np.float64]:
+    """Return the map ``(2, 3)`` that turns and sizes a photo and brings ``middle`` to ``there``."""
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    if flip:
+        linear[:, 0] *= -1
+    return np.concatenate([linear, (there - linear @ middle)[:, None]], 1)
+
+
+def _draw(
+    canvas: Pixels,
+    part: Pixels,
+    matrix: NDArray[np.float64],
+    *,
+    feather: bool = False,
+    oval: bool = False,
+) -> NDArray[np.float32]:
+    """Draw a picture on a canvas; returns how much of each pixel it covers, ``(SIDE, SIDE)``."""
+    total = np.zeros((SIDE, SIDE), dtype=np.float32)
+    reduction = max(1, int(1 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))))
+    height, width = part.shape[:2]
+    if reduction > 1:
+        size = (max(1, width // reduction), max(1, height // reduction))
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        back = np.array([width / size[0], height / size[1]])
+        shift = matrix[:, 2] + matrix[:, :2] @ ((back - 1) / 2)
+        matrix = np.concatenate([matrix[:, :2] * back, shift[:, None]], 1)
+        height, width = part.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+    there = corners @ matrix[:, :2].T + matrix[:, 2]
+    x0, y0 = (int(v) for v in np.clip(np.floor(there.min(0)), 0, SIDE))
+    x1, y1 = (int(v) for v in np.clip(np.ceil(there.max(0)) + 1, 0, SIDE))
+    if x1 <= x0 or y1 <= y0:
+        return total
+    matrix = matrix - np.array([[0, 0, x0], [0, 0, y0]])
+    cover = np.full((height, width), 0 if oval else 255, dtype=np.uint8)
+    if oval:
+        half = (width // 2, height // 2)
+        cv2.ellipse(cover, half, half, 0, 0, 360, 255, -1)
+    drawn = cv2.warpAffine(part, matrix, (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE)
+    share = cv2.warpAffine(cover, matrix, (x1 - x0, y1 - y0)).astype(np.float32) / 255
+    if feather:
+        share = np.asarray(cv2.blur(share, (5, 5)), dtype=np.float32)
+    under = canvas[y0:y1, x0:x1]
+    canvas[y0:y1, x0:x1] = under + (drawn.astype(np.float32) - under) * share[..., None]
+    total[y0:y1, x0:x1] = share
+    return total
+
+
+def _moved(
+    photo: FacePhoto, matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return a photo's boxes, points and doubtful places where the map takes them."""
+    points = photo.points @ matrix[:, :2].T + matrix[:, 2]
+    if np.linalg.det(matrix[:, :2]) < 0:
+        points = points[:, [1, 0, 2, 4, 3]]  # left is right in a mirror
     return (
-        [photo for i, photo in enumerate(photos) if i not in held],
-        [photo for i, photo in enumerate(photos) if i in held],
+        moved_boxes(photo.boxes, matrix),
+        points.astype(np.float32),
+        moved_boxes(photo.ignored, matrix),
     )
 
 
-def load_portraits(root: Path, *, most: int, seed: int = 7) -> list[FacePhoto]:
-    """Load one photo each of ``most`` people at random, and box the faces with MTCNN."""
-    people = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    order = np.random.default_rng(seed).permutation(len(people))[:most]
-    detector = Mtcnn()
-    photos = []
-    for i in order:
-        pixels = read_rgb(min(people[i].iterdir()))
-        found = np.array([face.box for face in detector.detect(pixels)], dtype=np.float32)
-        if len(found):
-            photos.append(FacePhoto(people[i].name, pixels, as_drawn(found)))
-    return photos
+def moved_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Map boxes ``(N, 4)``: each becomes the box of the ellipse inside of it, turned."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    reach = np.sqrt(half**2 @ (matrix[:, :2] ** 2).T)
+    return np.concatenate([middle - reach, middle + reach], 1).astype(np.float32)
 
 
-def example(photo: FacePhoto, random: np.random.Generator, *, empty: float) -> tuple[Tensor, Boxes]:
-    """Cut a square of ``SIDE`` px around a face brought to a random size; flip and recolor it."""
-    side = float(np.exp(random.uniform(np.log(SMALLEST), np.log(LARGEST))))
-    height, width = photo.pixels.shape[:2]
-    if len(photo.boxes) and random.random() >= empty:
-        x0, y0, x1, y1 = photo.boxes[random.integers(len(photo.boxes))]
-        scale = side / max(x1 - x0, y1 - y0)
-        middle = ((x0 + x1) / 2, (y0 + y1) / 2)
-    else:
-        scale = float(np.exp(random.uniform(np.log(0.4), np.log(2.0))))
-        middle = (random.uniform(0, width), random.uniform(0, height))
-    scale = float(np.clip(scale, 0.12, 3.0))
-    reach = SIDE / scale
-    left = middle[0] - random.uniform(0.1, 0.9) * reach
-    top = middle[1] - random.uniform(0.1, 0.9) * reach
-    image = _cut(photo.pixels, scale, left, top, random)
-    boxes = (photo.boxes - np.array([left, top, left, top], dtype=np.float32)) * scale
-    if random.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        boxes = np.stack([SIDE - boxes[:, 2], boxes[:, 1], SIDE - boxes[:, 0], boxes[:, 3]], 1)
-    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        image = change(image).enhance(random.uniform(0.6, 1.4))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1), boxes.astype(np.float32)
-
-
-def _cut(
-    pixels: Pixels, scale: float, left: float, top: float, random: np.random.Generator
-) -> Image.Image:
-    """Cut the square whose corner is ``(left, top)``, scaled; outside is one random color."""
-    height, width = pixels.shape[:2]
-    corners = (max(0.0, left), max(0.0, top), left + SIDE / scale, top + SIDE / scale)
-    inside = (*corners[:2], min(float(width), corners[2]), min(float(height), corners[3]))
-    image = Image.new("RGB", (SIDE, SIDE), tuple(int(v) for v in random.integers(0, 256, 3)))
-    size = (round((inside[2] - inside[0]) * scale), round((inside[3] - inside[1]) * scale))
-    if min(size) < 1:
-        return image
-    part = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box=inside)
-    image.paste(part, (round((inside[0] - left) * scale), round((inside[1] - top) * scale)))
-    return image
-
-
-def targets(boxes: Boxes, side: int = SIDE) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the heat to learn, which cells count, and the box to learn at each (NaN: none).
-
-    Heat is a Gaussian around each face's center (Zhou et al. 2019). Cells on faces too small or too
-    large for one pass do not count.
-    """
-    cells = side // STRIDE
-    rows, columns = centers(cells, cells, torch.device("cpu"))
-    heat, counts = torch.zeros(cells, cells), torch.ones(cells, cells)
-    learned = torch.full((4, cells, cells), math.nan)
-    for x0, y0, x1, y1 in sorted(boxes.tolist(), key=lambda b: -(b[2] - b[0]) * (b[3] - b[1])):
-        width, height = x1 - x0, y1 - y0
-        x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        if not 0.75 * SMALLEST <= max(width, height) <= 1.5 * LARGEST or min(width, height) < 4:
-            counts[(rows > y0) & (rows < y1) & (columns > x0) & (columns < x1)] = 0
-            continue
-        if not (0 <= x < side and 0 <= y < side):
-            continue
-        spread = (max(width / 6, 1.5), max(height / 6, 1.5))
-        bell = torch.exp(-(((columns - x) / spread[0]) ** 2 + ((rows - y) / spread[1]) ** 2) / 2)
-        nearest = (min(cells - 1, int(y / STRIDE)), min(cells - 1, int(x / STRIDE)))
-        bell[nearest] = 1
-        near = bell > 0.6
-        learned[:, near] = torch.tensor([x0, y0, x1, y1])[:, None]
-        heat = torch.maximum(heat, bell)
-    return heat, counts, learned
+def _seen(box: NDArray[np.float32], cover: NDArray[np.float32]) -> float:
+    """Return the share of a box that a cover leaves to be seen."""
+    x0, y0 = (int(v) for v in np.clip(box[:2], 0, SIDE - 1))
+    x1, y1 = (int(v) for v in np.clip(box[2:] + 1, 1, SIDE))
+    inside = cover[y0:y1, x0:x1]
+    return 1.0 - float(inside.mean()) if inside.size else 0.0

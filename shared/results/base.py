@@ -19,6 +19,17 @@ class ModelUsed(ResultPart):
     sha256: str = Field(description="SHA-256 of the weights file")
 
 
+class FacesSearched(ResultPart):
+    """Which faces a search of a photo could find."""
+
+    smallest: float = Field(
+        description="longer side, in pixels of the photo, of the smallest face searched"
+    )
+    turned: tuple[int, ...] = Field(
+        description="degrees against the clock by which the photo was turned to be searched"
+    )
+
+
 class Timing(ResultPart):
     """Time by phase, in seconds. Jobs that ran as one batch share the batch's time."""
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.results.base import JobResult, ResultPart
+from shared.results.base import FacesSearched, JobResult, ResultPart
 from shared.specs.base import Box
 
 
@@ -26,6 +26,9 @@ class ClassifiedImage(ResultPart):
     width: int
     height: int
     faces: tuple[ClassifiedFace, ...]
+    searched: FacesSearched | None = Field(
+        default=None, description="what the finder searched; null where no finder was needed"
+    )
     annotated: str | None = Field(description="name of the artifact with boxes and labels drawn")
     notes: tuple[str, ...] = Field(
         default=(),

@@ -25,6 +25,13 @@ class ClassifySpec(FacesSpec):
     ]
 
     kind: Literal["classify"] = "classify"
+    upright: bool = Field(
+        True,
+        description=(
+            "people stand upright; `false` searches each photo turned by 90, 180 and 270 degrees, "
+            "too. A photo in which no face is found upright is searched turned in any case"
+        ),
+    )
     annotate: bool = Field(True, description="draw boxes and labels on a copy of each image")
 
     @property
@@ -35,7 +42,7 @@ class ClassifySpec(FacesSpec):
     def batch_key(self) -> str | None:
         if len(self.images) > BATCHED_IMAGES:
             return None  # large enough to fill a batch alone; joining others would only delay them
-        return f"classify:{self.model or ''}"
+        return f"classify:{self.model or ''}:{self.min_face}:{self.upright}"
 
     @property
     def makes_picture(self) -> bool:

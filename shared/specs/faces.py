@@ -8,6 +8,8 @@ from shared.specs.base import Box, ImageId, ImagesSpec
 
 INTERACTIVE_IMAGES = 16
 MAX_BOXES = 2000
+DEFAULT_MIN_FACE, LEAST_MIN_FACE = 20, 12
+FINEST_FACE = 10  # pixels that the smallest face has on the copy searched
 MODEL_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 
 
@@ -56,6 +58,16 @@ class FacesSpec(ImagesSpec):
         description=(
             "`auto` finds the faces; `whole` takes each image as one face crop; a list of boxes "
             "names the faces of the only image; a list of lists those of each image"
+        ),
+    )
+    min_face: int = Field(
+        DEFAULT_MIN_FACE,
+        ge=LEAST_MIN_FACE,
+        le=1000,
+        description=(
+            "longer side, in pixels, of the smallest face to find with `auto`, whatever the "
+            "photo's size; smaller ones take longer: the photo is searched at "
+            f"{FINEST_FACE}/`min_face` of its size, and one of up to 640 px enlarged up to twice"
         ),
     )
     model: str | None = Field(

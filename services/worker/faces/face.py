@@ -12,12 +12,14 @@ Corners = tuple[float, float, float, float]
 class Face:
     """A face found: box ``(x0, y0, x1, y1)`` in pixels, score in [0, 1], five points ``(5, 2)``.
 
-    The points are the eyes, the nose tip and the corners of the mouth, in pixels.
+    The points are the eyes, the nose tip and the corners of the mouth, in pixels. ``turn`` counts
+    the quarter turns against the clock that set the face upright.
     """
 
     box: Corners
     score: float
     landmarks: NDArray[np.float32]
+    turn: int = 0
 
     @property
     def area(self) -> float:

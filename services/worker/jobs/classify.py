@@ -15,10 +15,12 @@ from services.worker.jobs.kit.faces import (
     Corners,
     Located,
     as_box,
+    as_searched,
     cut,
     given,
     require_crops,
     search,
+    set_upright,
 )
 from services.worker.jobs.kit.models import mask_model
 from services.worker.jobs.kit.pictures import MAX_SIDE, Mark, draw_marks
@@ -28,6 +30,7 @@ from services.worker.runtime.context import JobContext
 from shared.images import ImageRejectedError
 from shared.problems import Problem
 from shared.results import Timing
+from shared.results.base import FacesSearched
 from shared.results.classify import ClassifiedFace, ClassifiedImage, ClassifyResult
 from shared.specs.classify import ClassifySpec
 
@@ -62,6 +65,7 @@ class _Photo:
     size: tuple[int, int]
     boxes: list[Corners]
     scores: list[float | None]
+    searched: FacesSearched | None
     crops: Tensor
 
 
@@ -172,9 +176,7 @@ def _cut_out(
 ) -> list[_Photo]:
     """Find the faces that no job gives, in all photos at once, and cut all faces out."""
     start = time.monotonic()
-    searched = [photo.image for photo in some if photo.given is None]
-    finds = iter(search(jobs[0].context, searched) if searched else ())
-    located = [photo.given or next(finds) for photo in some]
+    located = _located(some, jobs)
     seconds["find faces"] += time.monotonic() - start
     return [
         _photo(photo, faces, jobs[photo.item].spec, loaded)
@@ -182,10 +184,30 @@ def _cut_out(
     ]
 
 
+def _located(some: Sequence[_Decoded], jobs: Sequence[_Progress]) -> list[Located]:
+    """Search photos together whose jobs ask for the same faces."""
+    alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    for number, photo in enumerate(some):
+        if photo.given is None:
+            spec = jobs[photo.item].spec
+            alike[spec.min_face, spec.upright].append(number)
+    located = {n: photo.given for n, photo in enumerate(some) if photo.given is not None}
+    for (min_face, upright), numbers in alike.items():
+        found = search(
+            jobs[some[numbers[0]].item].context,
+            [some[number].image for number in numbers],
+            min_face=min_face,
+            turns="if none" if upright else "all",
+        )
+        located |= zip(numbers, found, strict=True)
+    return [located[number] for number in range(len(some))]
+
+
 def _photo(decoded: _Decoded, faces: Located, spec: ClassifySpec, loaded: LoadedModel) -> _Photo:
     image = decoded.image
     size = loaded.classifier.input_size[0]
     crops = cut(spec, image, faces.boxes, size=size, margin=loaded.card.crop_margin)
+    crops = set_upright(crops, faces.turns)
     scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
     picture = _reduced(image, scale) if spec.annotate else None
     height, width = image.shape[:2]
@@ -197,6 +219,7 @@ def _photo(decoded: _Decoded, faces: Located, spec: ClassifySpec, loaded: Loaded
         (width, height),
         faces.boxes,
         faces.scores,
+        as_searched(faces.searched) if faces.searched else None,
         crops,
     )
 
@@ -253,6 +276,7 @@ def _classified(
         width=width,
         height=height,
         faces=tuple(faces),
+        searched=photo.searched,
         annotated=name,
         notes=job.context.inputs.notes(photo.index),
     )

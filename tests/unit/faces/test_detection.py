@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from services.worker.faces.detection import FaceDetector
+from services.worker.faces.turning import corners_of, turned
 
 Pixels = NDArray[np.uint8]
 
@@ -32,6 +33,15 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     y = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
     return x * y / (area - x * y)
+
+
+def turned_to(
+    places: NDArray[np.float32] | tuple[float, ...], turn: int, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return where points, or a box's corners, lie after quarter turns."""
+    return turned(np.array(places, dtype=np.float32).reshape(-1, 2), turn, *size).reshape(
+        np.shape(places)
+    )
 
 
 def scaled(image: Pixels, factor: float) -> Pixels:
@@ -99,19 +109,73 @@ def test_boxes_lie_inside_and_come_largest_first(detector: FaceDetector, portrai
     assert [face.area for face in faces] == sorted((f.area for f in faces), reverse=True)
 
 
+def test_a_face_turned_by_30_degrees_gives_one_box(
+    detector: FaceDetector, portrait: Pixels
+) -> None:
+    turned = Image.fromarray(portrait).rotate(30, expand=True, fillcolor=(128, 128, 128))
+    assert len(detector.detect(np.asarray(turned))) == 1
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_photo_is_searched_turned_by_itself(
+    detector: FaceDetector, portrait: Pixels, turn: int
+) -> None:
+    photo = np.rot90(portrait, -turn)
+    assert detector.search(photo, turns="none").faces == []
+    found = detector.search(photo)
+    assert found.searched.turns == (0, 1, 2, 3)
+    (face,) = found.faces
+    assert face.turn == turn
+    (upright,) = detector.search(portrait).faces
+    assert detector.search(portrait).searched.turns == (0,)
+    size = photo.shape[1], photo.shape[0]
+    assert overlap(tuple(corners_of(turned_to(face.box, turn, size)[None])[0]), upright.box) > 0.9
+    points = turned_to(face.landmarks, turn, size)
+    assert np.abs(points - upright.landmarks).max() < 4
+
+
+def test_upright_and_turned_faces_are_found_when_all_turns_are_searched(
+    detector: FaceDetector, portrait: Pixels
+) -> None:
+    both = np.concatenate([portrait, np.rot90(portrait)], 1)
+    assert len(detector.search(both).faces) == 1
+    faces = detector.search(both, turns="all").faces
+    assert sorted(face.turn for face in faces) == [0, 3]
+
+
+def test_small_faces_are_found_in_large_photos(detector: FaceDetector, portrait: Pixels) -> None:
+    head = Image.fromarray(portrait[20:300, 120:340]).resize((110, 140), Image.Resampling.BOX)
+    photo = np.full((800, 6000, 3), 128, dtype=np.uint8)
+    places = range(200, 5800, 700)
+    for x in places:
+        photo[400:540, x : x + 110] = head
+    found = detector.search(photo)
+    assert found.searched.smallest == 20
+    assert sorted(round((face.box[0] - 20) / 700) for face in found.faces) == list(range(8))
+
+
+def test_a_page_of_print_has_no_face(detector: FaceDetector) -> None:
+    page = Image.new("RGB", (600, 400), "white")
+    draw = ImageDraw.Draw(page)
+    for row in range(18):
+        text = "the moon above 8 Oslo roads @ 2019 ( good book ) & 60 people" * 2
+        draw.text((10, 10 + 21 * row), text, fill="black", font=ImageFont.load_default(16))
+    assert detector.detect(np.asarray(page)) == []
+
+
 def test_several_photos_at_once_give_what_each_gives_alone(
     detector: FaceDetector, portrait: Pixels
 ) -> None:
     empty = np.full((256, 256, 3), 127, dtype=np.uint8)
     photos = [portrait, empty, portrait[:, :300], scaled(portrait, 0.5), portrait[::-1].copy()]
-    for image, ours in zip(photos, detector.detect_all(photos), strict=True):
-        alone = detector.detect(image)
+    for image, made in zip(photos, detector.search_all(photos), strict=True):
+        ours, alone = made.faces, detector.detect(image)
         assert len(ours) == len(alone)
         for a, b in zip(ours, alone, strict=True):
             assert a.box == pytest.approx(b.box, abs=1e-3)
             assert a.score == pytest.approx(b.score, abs=1e-5)
             assert np.abs(a.landmarks - b.landmarks).max() < 1e-2
-    assert detector.detect_all([]) == []
+    assert detector.search_all([]) == []
 
 
 def test_several_threads_find_the_same(detector: FaceDetector, portrait: Pixels) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from services.worker.faces import copies
 from services.worker.faces.crops import Pixels
-from services.worker.faces.detection import FaceDetector
-from services.worker.faces.face import Face
+from services.worker.faces.detection import Detection, FaceDetector
 from services.worker.jobs import classify
 from services.worker.models.registry import find_models
 from services.worker.runtime import memory
@@ -19,6 +19,7 @@ from shared.problems import Problem
 from shared.specs.base import Box
 from shared.specs.classify import ClassifySpec
 from shared.specs.encrypt import EncryptSpec
+from shared.specs.faces import FINEST_FACE
 
 Make = Callable[..., Any]
 
@@ -59,13 +60,13 @@ def test_many_photos_are_searched_together_and_a_cancelled_job_stops_between(
     context_of: Make, bare: Image.Image, masked: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[int] = []
-    find = FaceDetector.detect_all
+    find = FaceDetector.search_all
 
-    def noted(self: FaceDetector, images: Sequence[Pixels]) -> list[list[Face]]:
+    def noted(self: FaceDetector, images: Sequence[Pixels], **how: Any) -> list[Detection]:
         searched.append(len(images))
-        return find(self, images)
+        return find(self, images, **how)
 
-    monkeypatch.setattr(FaceDetector, "detect_all", noted)
+    monkeypatch.setattr(FaceDetector, "search_all", noted)
     small = [image.resize((96, 96)) for image in (bare, masked)]
     context = context_of(*small * 5, bare.resize((2500, 2500)), small[0])
     spec = ClassifySpec(images=context.ids, annotate=False)
@@ -115,6 +116,59 @@ def test_given_boxes_and_whole_images_need_no_finder(
     assert result.images[0].faces[0].label == "without_mask"
     assert result.main_artifact is None
     assert not close.artifacts
+
+
+def test_the_spec_promises_what_the_finder_does() -> None:
+    assert ClassifySpec(images=("img_0123456789abcdef01234567",)).min_face == copies.MIN_FACE
+    assert FINEST_FACE == copies.FINEST
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_photo_is_searched_turned_and_its_face_labeled_upright(
+    context_of: Make, masked: Image.Image, turn: int
+) -> None:
+    upright = context_of(masked)
+    there = classify.run(upright, ClassifySpec(images=upright.ids)).images[0]
+    assert there.searched is not None
+    assert there.searched.turned == (0,)
+    context = context_of(masked.rotate(-90 * turn, expand=True))
+    image = classify.run(context, ClassifySpec(images=context.ids)).images[0]
+    assert image.searched is not None
+    assert image.searched.turned == (0, 90, 180, 270)
+    assert [face.label for face in image.faces] == ["with_mask"]
+    same = image.faces[0].probabilities["with_mask"]
+    assert same == pytest.approx(there.faces[0].probabilities["with_mask"], abs=0.02)
+
+
+def test_upright_and_turned_people_are_found_together_when_asked(
+    context_of: Make, bare: Image.Image
+) -> None:
+    both = Image.new("RGB", (2 * bare.width, bare.height))
+    both.paste(bare, (0, 0))
+    both.paste(bare.rotate(90), (bare.width, 0))
+    context = context_of(both)
+    spec = ClassifySpec(images=context.ids, upright=False)
+    left = [face.box.x < bare.width for face in classify.run(context, spec).images[0].faces]
+    assert sorted(left) == [False, True]
+    spec = ClassifySpec(images=context.ids)
+    assert [face.box.x < bare.width for face in classify.run(context, spec).images[0].faces] == [
+        True
+    ]
+
+
+def test_jobs_of_one_batch_may_ask_for_different_faces(context_of: Make, bare: Image.Image) -> None:
+    large = Image.new("RGB", (3000, 2000), "gray")
+    large.paste(bare.resize((118, 118)), (1700, 900))  # the face has 31 px
+    contexts = [context_of(large), context_of(large)]
+    results = classify.run_batch(
+        [
+            (context, ClassifySpec(images=context.ids, min_face=min_face))
+            for context, min_face in zip(contexts, (12, 100), strict=True)
+        ]
+    )
+    images = [result.images[0] for result in results]  # type: ignore[union-attr]
+    assert [len(image.faces) for image in images] == [1, 0]
+    assert [image.searched and image.searched.smallest for image in images] == [12, 46.9]
 
 
 def test_no_face_is_a_result_with_a_warning(context_of: Make) -> None:

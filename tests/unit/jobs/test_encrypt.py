@@ -554,14 +554,27 @@ def test_a_photo_that_was_searched_reduced_is_not_called_protected() -> None:
         assert with_missable(verdict, 50.0) == verdict
 
 
-def test_the_smallest_face_searched_is_said_and_weighs(context_of: Any) -> None:
+def test_the_smallest_face_searched_is_said(context_of: Any) -> None:
     context = context_of(Image.new("RGB", (2600, 60)), Image.new("RGB", (320, 60)))
 
     result = job.run(context, spec(2))
 
     large, small = result.images
-    assert large.smallest_face_searched == pytest.approx(8 * 2600 / 640, abs=0.1)
-    assert small.smallest_face_searched == pytest.approx(4)
+    assert large.smallest_face_searched == pytest.approx(20), "whatever the photo's size"
+    assert small.smallest_face_searched == pytest.approx(5)
+    assert not any("faces under" in note for image in result.images for note in image.notes)
+    assert not any("may show faces" in text for text in result.warnings)
+
+
+def test_faces_that_were_too_small_to_be_searched_weigh(
+    context_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "smallest_face", lambda height, width: 32.5 if width > 500 else 5.0)
+    context = context_of(Image.new("RGB", (600, 60)), Image.new("RGB", (320, 60)))
+
+    result = job.run(context, spec(2))
+
+    large, small = result.images
     assert any("faces under about 32 px" in note for note in large.notes)
     assert not any("faces under" in note for note in small.notes)
     assert any(text.startswith("1 of 2 photos may show faces") for text in result.warnings)

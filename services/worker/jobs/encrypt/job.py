@@ -12,9 +12,9 @@ from services.worker.faces.alignment import align
 from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.cloaking.optimize import Cloak, Subject, cloak_faces
 from services.worker.faces.cloaking.photo_file import PhotoFile
+from services.worker.faces.copies import smallest_face
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
-from services.worker.faces.finder import smallest_face
 from services.worker.jobs.encrypt.chosen import Chosen
 from services.worker.jobs.encrypt.delivery import deliver, hidden, untouched, with_cloaks
 from services.worker.jobs.encrypt.inputs import opened, prepare

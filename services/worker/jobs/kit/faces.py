@@ -1,15 +1,18 @@
 """Which faces of a photo a job means."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from services.worker.faces.crops import Pixels, crop_faces, resize
+from services.worker.faces.detection import Searched, Turns
 from services.worker.jobs.kit.models import face_detector
 from services.worker.runtime.context import JobContext
 from services.worker.runtime.memory import require
 from shared.problems import Problem
+from shared.results.base import FacesSearched
 from shared.specs.base import Box
 from shared.specs.faces import FacesSpec
 
@@ -20,23 +23,38 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Located:
-    """Faces of one photo: boxes in its pixels, and the finder's scores (``None``: given)."""
+    """Faces of one photo: boxes in its pixels, and the finder's scores (``None``: given).
+
+    ``turns`` counts, for each face, the quarter turns against the clock that set it upright
+    (empty: all are). ``searched`` tells which faces were searched (``None``: no finder was needed).
+    """
 
     boxes: list[Corners]
     scores: list[float | None]
+    turns: list[int] = field(default_factory=list)
+    searched: Searched | None = None
 
 
 def locate(context: JobContext, spec: FacesSpec, index: int, image: Pixels) -> Located:
     """Return the faces of image ``index``; raises ``invalid-input`` for a box outside of it."""
-    return given(spec, index, image) or search(context, [image])[0]
+    located = given(spec, index, image)
+    # What works on crops as they lie in the photo needs faces that stand upright there.
+    return located or search(context, [image], min_face=spec.min_face, turns="none")[0]
 
 
-def search(context: JobContext, images: Sequence[Pixels]) -> list[Located]:
+def search(
+    context: JobContext, images: Sequence[Pixels], *, min_face: float, turns: Turns
+) -> list[Located]:
     """Return the faces that the finder finds in several photos."""
     finder = face_detector(context.models, context.device)
     return [
-        Located([face.box for face in faces], [face.score for face in faces])
-        for faces in finder.detect_all(images)
+        Located(
+            [face.box for face in found.faces],
+            [face.score for face in found.faces],
+            [face.turn for face in found.faces],
+            found.searched,
+        )
+        for found in finder.search_all(images, min_face=min_face, turns=turns, exact=False)
     ]
 
 
@@ -67,6 +85,21 @@ def cut(
 def require_crops(number: int, *, size: int) -> None:
     """Raise ``too-much-memory`` for more faces at once than the service gives a job."""
     require(number * 3 * size**2 * FLOAT_BYTES, f"{number} faces of {size} x {size} pixels")
+
+
+def set_upright(crops: Tensor, turns: Sequence[int]) -> Tensor:
+    """Turn square crops ``(N, 3, S, S)`` by so many quarters against the clock each."""
+    if not any(turns):
+        return crops
+    turned = [torch.rot90(crop, turn, (1, 2)) for crop, turn in zip(crops, turns, strict=True)]
+    return torch.stack(turned)
+
+
+def as_searched(searched: Searched) -> FacesSearched:
+    """Return what was searched as results show it."""
+    return FacesSearched(
+        smallest=round(searched.smallest, 1), turned=tuple(90 * turn for turn in searched.turns)
+    )
 
 
 def as_box(corners: Corners) -> Box:
