@@ -44,7 +44,7 @@ SOURCES = {
         sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
         architecture="dlib_resnet",
         people=("FaceScrub", "VGG Face", "dlib's scraped faces"),
-        license="CC0-1.0",
+        license="CC0-1.0; see LICENSE-WEIGHTS.md",
         origin="Davis King's dlib models: about 3 million faces of 7,485 people",
     ),
     "mobilefacenet_ms1m": Source(
@@ -52,7 +52,7 @@ SOURCES = {
         sha256="90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
         architecture="mobilefacenet",
         people=("MS-Celeb-1M",),
-        license="Apache-2.0; see LICENSE beside it",
+        license="Apache-2.0; see LICENSE-WEIGHTS.md",
         origin="MobileFaceNet (Chen et al. 2018), a published PyTorch checkpoint",
     ),
 }

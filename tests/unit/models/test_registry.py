@@ -167,7 +167,7 @@ def test_the_bundled_models_load_and_are_small() -> None:
     classifiers = [card for card, _ in found.values() if card.task in MASK_TASKS]
     assert len(classifiers) >= 3
     assert sum(card.size for card in classifiers) < 12_000_000
-    assert sum(card.size for card, _ in found.values()) < 30 * MEGABYTE
+    assert sum(card.size for card, _ in found.values()) < 40_000_000
 
 
 def test_the_bundled_weights_have_a_license_beside_them() -> None:

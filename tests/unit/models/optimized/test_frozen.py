@@ -41,7 +41,8 @@ def test_outputs_and_gradients_are_the_same(architecture: str) -> None:
     # As vectors: a value that rounding takes across a rectifier's kink changes single pixels.
     assert float((gradient - again).norm()) < 1e-2 * float(gradient.norm())
     folded = sum(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
-    assert folded < sum(isinstance(part, nn.BatchNorm2d) for part in recognizer.modules())
+    normalized = sum(isinstance(part, nn.BatchNorm2d) for part in recognizer.modules())
+    assert folded < normalized or normalized == 0  # dlib's come folded already
     assert not any(isinstance(part, nn.PReLU) for part in quick.modules())
     assert isinstance(quick, Recognizer)
     assert quick.identifier == architecture
