@@ -166,10 +166,10 @@ def _merged(parts: Sequence[Find]) -> Find:
         for name in ("boxes", "scores", "points", "turns")
     )
     kept = surest(torch.from_numpy(boxes), torch.from_numpy(scores))[:MOST_FACES].numpy()
-    return Find(_voted(boxes, scores, turns, kept), scores[kept], points[kept], turns[kept])
+    return Find(voted(boxes, scores, turns, kept), scores[kept], points[kept], turns[kept])
 
 
-def _voted(
+def voted(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     turns: NDArray[np.int64],

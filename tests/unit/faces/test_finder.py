@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from services.worker.faces import copies
 from services.worker.faces.copies import OVERLAP, TILE, smallest_face, tiles_of
-from services.worker.faces.finder import TURNED, UPRIGHT, find_faces, find_in_all, surest
+from services.worker.faces.finder import TURNED, UPRIGHT, find_faces, find_in_all, surest, voted
 from services.worker.faces.network import STRIDE, FaceNetwork, centers
 
 SIDE = 20.0
@@ -180,3 +180,14 @@ def test_the_network_answers_for_every_cell(sides: tuple[int, int]) -> None:
     rows, columns = centers(sides[0] // 4, sides[1] // 4, torch.device("cpu"))
     assert ((boxes[:, 0] < columns) & (columns < boxes[:, 2])).all()
     assert ((boxes[:, 1] < rows) & (rows < boxes[:, 3])).all()
+
+
+def test_a_box_is_the_mean_of_what_copies_of_the_same_turn_found() -> None:
+    boxes = np.array(
+        [[0, 0, 40, 40], [4, 0, 44, 40], [4, 4, 40, 40], [60, 0, 80, 20]], dtype=np.float32
+    )
+    scores = np.array([0.6, 0.2, 0.9, 0.5], dtype=np.float32)
+    turns = np.array([0, 0, 1, 0])
+    face, apart = voted(boxes, scores, turns, np.array([0, 3]))
+    assert face == pytest.approx([1, 0, 41, 40], abs=1e-4)  # (3 * first + second) / 4
+    assert apart == pytest.approx([60, 0, 80, 20], abs=1e-4)
