@@ -399,6 +399,7 @@ def test_boxes_of_a_data_set_are_the_faces(context_of: Make, packs: dict[str, by
     ]
     assert result.clean_accuracy is not None
     assert result.clean_accuracy.successes == 2
+    assert set(context.made_of.values()) == {None}, "a data set's photos are no images of the job"
 
 
 def test_what_does_not_go_with_a_data_set_is_refused(

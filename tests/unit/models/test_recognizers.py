@@ -40,8 +40,12 @@ def test_embeddings_have_length_one_and_gradients_reach_the_picture(architecture
     assert float(faces.grad.abs().sum()) > 0
 
 
+# dlib's network has no normalization to learn with from chance; it is only converted.
+LEARNED = [name for name in EMBEDDERS if name != "dlib_resnet"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", EMBEDDERS)
+@pytest.mark.parametrize("architecture", LEARNED)
 def test_learns_sixteen_faces_by_heart(architecture: str) -> None:
     """Sixteen pictures of noise are those of four people: the nearest of four directions counts."""
     torch.manual_seed(0)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,7 +25,7 @@ from services.worker.jobs.attack.search import (
     search,
 )
 from services.worker.jobs.kit.attacks import build_attack
-from services.worker.jobs.kit.files import store
+from services.worker.jobs.kit.files import File, store
 from services.worker.jobs.kit.models import face_detector, mask_model
 from services.worker.jobs.kit.provenance import device_name, model_used, versions
 from services.worker.runtime.context import JobContext
@@ -99,7 +99,10 @@ def _chunk(job: _Job, numbers: range) -> None:
     photos = [job.photos.read(number) for number in numbers]
     deliver = _in_photos if job.spec.at == "photo" else _in_crops
     for delivered in deliver(job, numbers, photos):
-        store(job.context, delivered.files)
+        files: Sequence[File] = delivered.files
+        if job.spec.data is not None:  # photos of a data set are no images of the job
+            files = [replace(file, image=None) for file in files]
+        store(job.context, files)
         job.done.deliver(delivered)
 
 

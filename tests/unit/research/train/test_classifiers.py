@@ -82,7 +82,7 @@ def test_a_model_that_does_not_ship_is_written_apart_and_can_be_started_from(
     def make(recipe: Recipe) -> None:
         bundled.make(recipe, tmp_path, shipped, scratch, lambda line: None)
 
-    with pytest.raises(ModelUnavailableError, match="bundled --only base"):
+    with pytest.raises(ModelUnavailableError, match="classifiers --only base"):
         make(LATER)
     make(replace(BASE, ships=False))
     make(LATER)
