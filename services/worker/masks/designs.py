@@ -32,13 +32,14 @@ def draw(
     """Draw designs ``(count, 3, 128, 128)``; same seed, same designs.
 
     ``embeddings``, ``(P, D)`` of length 1, condition them: each person is drawn the same latent
-    vectors, and shown are one person's after the other's.
+    vectors, and shown are one person's after the other's. Designs that are shown are drawn one by
+    one: in a batch, convolutions round by the batch's size, and a design's last bit with it.
     """
     generator.eval()
     device = next(generator.parameters()).device
     drawn = latents(count, torch.Generator().manual_seed(seed))
     if embeddings is None:
-        return Designs(generator(drawn.to(device)).cpu().clone())
+        return Designs(_one_by_one(generator, drawn.to(device)))
     known = embeddings
 
     @torch.inference_mode()
@@ -47,5 +48,10 @@ def draw(
         designs: Tensor = generator(joined.to(device)).cpu()
         return designs.clone()
 
-    numbers = torch.arange(count)
-    return Designs(own(numbers, numbers % len(known)), own)
+    turn = torch.arange(count) % len(known)
+    return Designs(_one_by_one(generator, conditioned(drawn, known[turn].to(drawn)).to(device)), own)
+
+
+def _one_by_one(generator: nn.Module, latent: Tensor) -> Tensor:
+    """Map vectors ``(N, D)`` to designs ``(N, 3, 128, 128)`` on the CPU, whatever ``N`` alike."""
+    return torch.cat([generator(one).cpu().clone() for one in latent.split(1)])

@@ -60,11 +60,15 @@ def with_bf16_weights(network: Network) -> Network:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies in bfloat16 faster than in float32, instead of imitating it."""
+    """Whether a device multiplies in bfloat16 faster than in float32, instead of emulating it.
+
+    A processor that could does not where oneDNN is kept from it (``ONEDNN_MAX_CPU_ISA``).
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    native = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return native and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fold(sequence: nn.Module) -> None:
