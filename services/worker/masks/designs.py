@@ -49,7 +49,8 @@ def draw(
         return designs.clone()
 
     turn = torch.arange(count) % len(known)
-    return Designs(_one_by_one(generator, conditioned(drawn, known[turn].to(drawn)).to(device)), own)
+    joined = conditioned(drawn, known[turn].to(drawn))
+    return Designs(_one_by_one(generator, joined.to(device)), own)
 
 
 def _one_by_one(generator: nn.Module, latent: Tensor) -> Tensor:
