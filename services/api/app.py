@@ -14,11 +14,14 @@ from services.api import (
     events,
     health,
     images,
+    job_archive,
     jobs,
     models,
     operations,
     page,
+    status,
     submit,
+    tenant_events,
 )
 from services.api.auth import KeyRing
 from services.api.decoding import DecodingTurns
@@ -91,7 +94,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.state.key_ring = KeyRing()
     app.state.wrong_keys = WrongKeys()
-    rooms = (images, datasets, models, submit, jobs, events, operations, health, page)
+    app.state.tenant_streams = tenant_events.StreamCount()
+    rooms = (
+        *(images, datasets, models, submit, jobs, events, tenant_events, job_archive),
+        *(operations, status, health, page),
+    )
     for room in rooms:
         app.include_router(room.router)
     install(app)

@@ -16,6 +16,7 @@ from services.api.answers import answer
 from services.api.headers import accepted_images, preferences, preferred_wait
 from services.api.resources import Resources
 from services.api.schemas import Validated
+from services.api.unkept import unkept
 from shared.db.images import NewImage
 from shared.db.jobs import NewJob
 from shared.db.queries import new_id
@@ -96,12 +97,16 @@ async def create(
     body: AbstractAsyncContextManager[JobRequest],
     *,
     validate_only: bool = False,
+    keep: bool = True,
 ) -> Response:
     """Read the request, store what came with it, commit the job, ring, and answer.
 
-    Nothing stays behind when the spec, the queue or the store refuses.
+    Nothing stays behind when the spec, the queue or the store refuses. Without ``keep`` nothing
+    stays behind at all: the job is deleted before it is answered, and stopped if it has not ended.
     """
     terms = Terms.of(request, resources, waits=not validate_only)
+    if not (keep or terms.wait or validate_only):
+        raise Problem("invalid-header", "A job that is not kept needs `Prefer: wait=N`.")
     async with body as wanted:
         if terms.pictures and not wanted.spec.makes_picture:
             raise Problem("not-acceptable", "With these options the job makes no picture.")
@@ -111,9 +116,10 @@ async def create(
     headers = {"Preference-Applied": terms.applied} if terms.applied else {}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
-    return await answer(
+    answering = answer(
         request, resources, job, wait=terms.wait, images=terms.pictures, headers=headers
     )
+    return await (answering if keep else unkept(answering, resources, job))
 
 
 async def _validated(resources: Resources, tenant: str, wanted: JobRequest) -> Response:

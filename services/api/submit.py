@@ -25,9 +25,20 @@ def _create_endpoint(kind: str, spec_class: type[JobSpec]) -> Endpoint:
         validate_only: Annotated[
             bool, Query(description="check the request and create nothing")
         ] = False,
+        keep: Annotated[
+            bool,
+            Query(
+                description=(
+                    "`false`: the job, its photos and its files are deleted before it is "
+                    "answered; needs `Prefer: wait=N`, and a job that lasts longer is stopped"
+                )
+            ),
+        ] = True,
     ) -> Response:
         body = read_job_request(request, spec_class, kind, resources)
-        return await create(request, tenant, resources, body, validate_only=validate_only)
+        return await create(
+            request, tenant, resources, body, validate_only=validate_only, keep=keep
+        )
 
     return create_one
 

@@ -7,110 +7,20 @@ watched jobs only when something was committed.
 
 import asyncio
 import logging
-import select
-import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
-import psycopg
-
+from services.api.change_sources import SAFETY_SECONDS, ChangeSource, open_source
 from shared.db import Repository, first_line
 from shared.db.jobs import Snapshot
-from shared.db.statements import CHANNEL
 from shared.db.tables import FINAL_STATES
 from shared.problems import Problem
 
 logger = logging.getLogger(__name__)
 
-SQLITE_POLL_SECONDS = 0.008
-SAFETY_SECONDS = 1.0
 RETRY_SECONDS = 0.5
-
-
-# Told of each event that a source hears of: job's id, the event's number, its name. Answers whether
-# the database has to be asked.
-Hear = Callable[[str, int, str], bool]
-
-
-class ChangeSource(Protocol):
-    """Follows the database."""
-
-    def changed(self, hear: Hear) -> bool:
-        """Wait a moment; return whether a commit requires a look at the database."""
-
-    def interrupt(self) -> None:
-        """End a wait that another thread is in."""
-
-    def close(self) -> None:
-        """Give the connection back."""
-
-
-class _SqliteSource:
-    def __init__(self, repository: Repository) -> None:
-        # Straight to the driver: asked a hundred times a second, SQLAlchemy's part would be most
-        # of what a waiting client costs.
-        self._connection = repository.engine.raw_connection()
-        self._cursor = self._connection.cursor()
-        self._version: int | None = None
-
-    def changed(self, hear: Hear) -> bool:
-        del hear  # its version says that something was committed, not what
-        time.sleep(SQLITE_POLL_SECONDS)
-        self._cursor.execute("PRAGMA data_version")
-        row = self._cursor.fetchone()
-        before, self._version = self._version, row[0] if row else None
-        return self._version != before
-
-    def interrupt(self) -> None:
-        pass  # its waits are short enough
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class _PostgresSource:
-    def __init__(self, repository: Repository) -> None:
-        connection = repository.engine.raw_connection()
-        driver = connection.driver_connection
-        if not isinstance(driver, psycopg.Connection):
-            raise TypeError("the Postgres driver is not psycopg")
-        connection.detach()
-        self._connection = driver
-        self._connection.rollback()
-        self._connection.autocommit = True
-        self._connection.execute(f"LISTEN {CHANNEL}")
-        self._interruptions, self._interrupter = socket.socketpair()
-        self._interrupter.setblocking(False)
-
-    def changed(self, hear: Hear) -> bool:
-        heard, interrupted = self._connection.fileno(), self._interruptions.fileno()
-        ready, _, _ = select.select((heard, interrupted), (), (), SAFETY_SECONDS)
-        if interrupted in ready:
-            self._interruptions.recv(4096)
-        if heard not in ready:
-            return False
-        asks = [self._told(notice.payload, hear) for notice in self._connection.notifies(timeout=0)]
-        return any(asks)
-
-    def _told(self, payload: str, hear: Hear) -> bool:
-        words = payload.split(" ")
-        if len(words) != 3 or not words[1].isdigit():
-            return True  # words of another release
-        return hear(words[0], int(words[1]), words[2])
-
-    def interrupt(self) -> None:
-        with suppress(BlockingIOError):  # full: it will end anyway
-            self._interrupter.send(b"!")
-
-    def close(self) -> None:
-        self._connection.close()
-        self._interruptions.close()
-        self._interrupter.close()
 
 
 @dataclass(eq=False)
@@ -133,11 +43,13 @@ class Watcher:
         self._max_waiters = max_waiters
         self._loop = asyncio.get_running_loop()
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+        self._listeners: set[asyncio.Future[None]] = set()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._fresh = threading.Event()
         self._stopped = threading.Event()
         self.waiting = 0
+        self.commits = 0  # heard of while anybody waits
         self._following: ChangeSource | None = None
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._thread.start()
@@ -161,6 +73,7 @@ class Watcher:
             waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
         for waiter in waiters:
             self._wake(waiter, None)
+        self._wake_listeners()
 
     def close(self) -> None:
         """Release everybody and stop."""
@@ -194,6 +107,32 @@ class Watcher:
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 
+    async def wait_for_any(self, *, after: int, timeout: float) -> bool:
+        """Return true once ``commits`` exceeds ``after``; false after ``timeout`` seconds.
+
+        For streams that follow many jobs: what has changed is theirs to find out. Raises the
+        problem ``too-many-waiting``.
+        """
+        self.refuse_when_full()
+        if self.closing:
+            return False
+        if self.commits > after:
+            return True
+        heard: asyncio.Future[None] = self._loop.create_future()
+        with self._lock:
+            self._listeners.add(heard)
+        self.waiting += 1
+        self._look_up()
+        try:
+            await asyncio.wait_for(heard, timeout)
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+            with self._lock:
+                self._listeners.discard(heard)
+        return True
+
     def _look_up(self) -> None:
         """Make the watcher's thread notice what has just been set."""
         self._wanted.set()
@@ -206,7 +145,7 @@ class Watcher:
         while not self._stopped.is_set():
             source: ChangeSource | None = None
             try:
-                source = self._source()
+                source = open_source(self._repository)
                 lost = False
                 with self._lock:
                     self._following = source
@@ -222,28 +161,30 @@ class Watcher:
                         self._following = None
                     source.close()
 
-    def _source(self) -> ChangeSource:
-        if self._repository.engine.dialect.name == "postgresql":
-            return _PostgresSource(self._repository)
-        return _SqliteSource(self._repository)
-
     def _follow(self, source: ChangeSource) -> None:
         asked = 0.0
         while not self._stopped.is_set():
-            if not self._waiters:
+            if not (self._waiters or self._listeners):
                 self._wanted.clear()
-                if not self._waiters:
+                if not (self._waiters or self._listeners):
                     self._wanted.wait()
                 continue
             due = time.monotonic() - asked > SAFETY_SECONDS
-            if not (self._fresh.is_set() or due or source.changed(self._hear)):
+            look = self._fresh.is_set() or due
+            if not look:
+                look = source.changed(self._hear)
+                if look:
+                    self._wake_listeners()
+            if not look:
                 continue
             self._fresh.clear()
             asked = time.monotonic()
-            self._compare()
+            if self._waiters:
+                self._compare()
 
     def _hear(self, job_id: str, seq: int, event: str) -> bool:
         """Wake whoever waits for a job's end; whether others wait for an event before."""
+        self._wake_listeners()
         with self._lock:
             waiters = tuple(self._waiters.get(job_id, ()))
         if event not in FINAL_STATES:
@@ -264,6 +205,19 @@ class Watcher:
             for waiter in waiters:
                 if snapshot is None or waiter.wants(snapshot):
                     self._wake(waiter, snapshot)
+
+    def _wake_listeners(self) -> None:
+        with self._lock:
+            self.commits += 1
+            listeners, self._listeners = self._listeners, set()
+
+        def set_results() -> None:
+            for heard in listeners:
+                if not heard.done():
+                    heard.set_result(None)
+
+        if listeners:
+            self._loop.call_soon_threadsafe(set_results)
 
     def _wake(self, waiter: _Waiter, snapshot: Snapshot | None) -> None:
         def set_result() -> None:

@@ -312,6 +312,15 @@ class JobQueries(Queries):
             job.event_seq = self._event(session, job, job.state, {"state": job.state})
             return job
 
+    def own_images(self, tenant_id: str, job_id: str) -> list[str]:
+        """Return the ids of the images that came with a job and die with it."""
+        with self._read() as session:
+            return list(
+                session.scalars(
+                    select(Image.id).where(Image.job_id == job_id, Image.tenant_id == tenant_id)
+                )
+            )
+
     @frees_space
     def purge(self, tenant_id: str, job_id: str) -> bool:
         """Delete a job and all its bytes; a live one stops without a result."""

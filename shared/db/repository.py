@@ -2,6 +2,7 @@
 
 from sqlalchemy import Engine, text
 
+from shared.db.activity import ActivityQueries
 from shared.db.claims import ClaimQueries
 from shared.db.datasets import DatasetQueries
 from shared.db.engine import reading
@@ -17,6 +18,7 @@ class Repository:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.activity = ActivityQueries(engine)
         self.jobs = JobQueries(engine)
         self.claims = ClaimQueries(engine)
         self.keeping = KeeperQueries(engine)

@@ -4,7 +4,7 @@ import time
 
 from sqlalchemy.engine import make_url
 
-from services.api.watcher import _PostgresSource
+from services.api.change_sources import PostgresSource
 from shared.db import Repository, create_database_engine
 from shared.db.jobs import NewJob
 from shared.db.migrate import upgrade
@@ -17,7 +17,7 @@ from tests.unit.db.conftest import TENANT, new_image
 def test_postgres_says_what_happened_to_which_job(fresh_database: str) -> None:
     repository = Repository(create_database_engine(make_url(fresh_database)))
     upgrade(repository.engine)
-    source = _PostgresSource(repository)
+    source = PostgresSource(repository)
     heard: list[tuple[str, int, str]] = []
 
     def hear(*, matter: str) -> bool:
@@ -64,7 +64,7 @@ def test_postgres_says_what_happened_to_which_job(fresh_database: str) -> None:
 
 def test_other_words_are_news_of_anything(fresh_database: str) -> None:
     repository = Repository(create_database_engine(make_url(fresh_database)))
-    source = _PostgresSource(repository)
+    source = PostgresSource(repository)
     try:
         with repository.engine.begin() as connection:
             connection.exec_driver_sql("SELECT pg_notify('bauta_jobs', 'job_1')")
