@@ -84,11 +84,17 @@ def serve(
 def api(
     host: Annotated[str | None, typer.Option(help="address to bind")] = None,
     port: Annotated[int | None, typer.Option(help="port to bind")] = None,
+    health_file: HealthFile = None,
+    watched: Watched = False,
 ) -> None:
     """Serve HTTP."""
+    settings = _settings(host=host, port=port)
+    if watched:
+        bound = ["--host", settings.host, "--port", str(settings.port)]
+        _watched(settings, ["api", *bound], health_file)
     from services.api import main as http  # noqa: PLC0415
 
-    raise typer.Exit(http.run(_settings(host=host, port=port)))
+    raise typer.Exit(http.run(settings, health_file=health_file))
 
 
 def _watched(settings: Settings, arguments: list[str], health_file: Path | None) -> NoReturn:

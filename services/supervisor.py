@@ -99,7 +99,8 @@ def children_of(settings: Settings) -> list[Child]:
         for number, names in enumerate(queues, start=1)
     ]
     keeper = Child("keeper", [*PROGRAM, "keeper"], shared, health / "keeper", hung)
-    return [Child("api", [*PROGRAM, "api"], shared), keeper, *crew]
+    api = Child("api", [*PROGRAM, "api"], shared, health / "api", hung)
+    return [api, keeper, *crew]
 
 
 class _Announcement:

@@ -3,6 +3,8 @@
 import logging
 import resource
 import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,11 +19,15 @@ from shared.settings import Settings
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5
+HEALTH_SECONDS = 1
 OTHER_FILES = 512
 
 
-def run(settings: Settings) -> int:
-    """Serve HTTP until stopped; return the exit code."""
+def run(settings: Settings, *, health_file: Path | None = None) -> int:
+    """Serve HTTP until stopped; return the exit code.
+
+    ``health_file`` is touched every second by the event loop, from the moment it serves.
+    """
     if settings.keys_required and not settings.is_loopback and not _has_keys(settings):
         logger.error(
             "%s can be reached from elsewhere and there is no API key yet: run "
@@ -42,10 +48,23 @@ def run(settings: Settings) -> int:
         port=settings.port,
         log_level=settings.log_level.lower(),
         timeout_graceful_shutdown=GRACE_SECONDS,
+        callback_notify=_toucher(health_file),
+        timeout_notify=HEALTH_SECONDS,
     )
     server = _Server(config)
     server.run()
     return 0 if server.started else 1
+
+
+def _toucher(health_file: Path | None) -> Callable[[], Awaitable[None]] | None:
+    """Return what the loop that answers requests calls: a loop that hangs touches nothing."""
+    if health_file is None:
+        return None
+
+    async def touch() -> None:
+        health_file.touch()
+
+    return touch
 
 
 class _Server(uvicorn.Server):

@@ -6,21 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+import httpx
 import pytest
 
 from services.child import Child
 from tests.failure.stack import PACE, WORKER, Stack
+from tests.fixtures.process import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @contextmanager
-def supervised(stack: Stack, *, hung_seconds: float = 60, **variables: str) -> Iterator[Child]:
-    """Keep one worker running as ``bauta serve`` does."""
+def supervised(
+    stack: Stack,
+    *,
+    command: tuple[str, ...] = (*WORKER, "--supervised"),
+    hung_seconds: float = 60,
+    **variables: str,
+) -> Iterator[Child]:
+    """Keep one process running as ``bauta serve`` does: a worker by default."""
     environment = {**PACE, **stack.environment, **variables}
-    command = [sys.executable, *WORKER, "--supervised"]
     child = Child(
-        "worker", command, environment, stack.folder / "health", hung_seconds=hung_seconds
+        "child",
+        [sys.executable, *command],
+        environment,
+        stack.folder / "health",
+        hung_seconds=hung_seconds,
     )
     stop = Event()
 
@@ -32,7 +43,7 @@ def supervised(stack: Stack, *, hung_seconds: float = 60, **variables: str) -> I
     thread = Thread(target=watch)
     thread.start()
     try:
-        stack.wait(lambda: child.is_ready, what="the worker")
+        stack.wait(lambda: child.is_ready, what="the process")
         yield child
     finally:
         stop.set()
@@ -70,3 +81,25 @@ def test_recycling_leaves_no_gap(embedded: Stack) -> None:
     assert child.hung == 0
     first = by.count(by[0])
     assert first >= 15, "it worked until it was due"
+
+
+def test_a_frozen_api_is_replaced_and_answers_again(stack: Stack) -> None:
+    port = free_port()
+    command = ("-m", "services.cli", "api", "--port", str(port))
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/livez", timeout=1).is_success
+        except httpx.TransportError:
+            return False
+
+    with supervised(stack, command=command, hung_seconds=5) as child:
+        assert answers()
+        frozen = child.processes[0]
+        frozen.send_signal(signal.SIGSTOP)
+        assert not answers()
+
+        stack.wait(answers, what="another API")
+
+        assert child.hung == 1
+        assert frozen.wait(30) == -signal.SIGKILL
