@@ -58,6 +58,7 @@ CATALOG: Mapping[str, tuple[int, str]] = {
     "internal-error": (500, "Something went wrong here"),
     "too-many-connections": (503, "Too many connections are open"),
     "not-ready": (503, "The service is not ready"),
+    "no-memory": (503, "The service has no memory left for this now"),
     "database-unavailable": (503, "The database does not answer"),
     "object-store-unavailable": (503, "The object store does not answer"),
     "wait-timeout": (504, "The job did not finish within the wait"),

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from shared.db import OUTAGES, first_line
 from shared.db.disk import is_full
 from shared.images import ImageRejectedError
+from shared.memory import is_out_of_memory
 from shared.objects import ObjectMissingError, ObjectStoreFullError, ObjectStoreUnavailableError
 from shared.problems import Problem
 
@@ -145,6 +146,10 @@ def translate(error: Exception) -> Problem:
         return Problem("not-ready", "The database's schema is not current: `bauta db upgrade`.")
     if isinstance(error, HTTPException):
         return _from_http(error)
+    if is_out_of_memory(error):
+        logger.error("out of memory: %.300r", error)
+        problem = Problem("no-memory", "Nothing was changed: try again, or send less at once.")
+        return problem.with_headers(Retry_After="5")
     incident = secrets.token_hex(6)
     logger.error("unexpected error (incident %s)", incident, exc_info=error)
     return Problem("internal-error", "See this incident id in the log.", incident=incident)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from shared.images.color import to_rgb
 from shared.images.limits import ImageLimits, ImageRejectedError, check_size, corrupt
+from shared.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,10 @@ def limit_concurrent_decodes(most: int) -> None:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Take one of the places for decoding; whatever hostile data breaks is a refusal."""
+    """Take one of the places for decoding; whatever hostile data breaks is a refusal.
+
+    A lack of memory is not: it says nothing of the image.
+    """
     with _gate.semaphore:
         try:
             yield
@@ -55,6 +59,8 @@ def decoding() -> Iterator[None]:
             raise
         # Decoders and their parsers raise whatever they like on damaged data.
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise corrupt("it cannot be decoded") from error
 
 

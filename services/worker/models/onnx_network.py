@@ -17,6 +17,8 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 from torch import Tensor, nn
 
+from shared.memory import is_out_of_memory
+
 MOST_NODES = 10_000
 MOST_ELEMENTS = 2**26  # of one array between two operators, for one face
 SIDES = (32, 512)  # of the input
@@ -180,6 +182,8 @@ class OnnxNetwork(nn.Module):
                 data, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no base of their own
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0][:200]
             raise OnnxRejectedError(f"onnxruntime refuses it ({reason})") from error
         self.input = self.session.get_inputs()[0].name

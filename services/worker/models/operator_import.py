@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from services.worker.models.intake import ModelRejectedError, check_weights
+from shared.memory import is_out_of_memory
 from shared.model_card import CARD_FILE, WEIGHTS_FILE, ModelCard
 
 __all__ = ["ModelRejectedError", "import_file"]
@@ -45,6 +46,8 @@ def tensors_of(data: bytes, name: str) -> dict[str, Tensor]:
         # Of the bytes that were hashed: the file could be another one by now.
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling refuses in many ways
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0][:200]
         raise ModelRejectedError(f"{name} holds more than tensors ({reason})") from error
     for key in ("state_dict", "model"):

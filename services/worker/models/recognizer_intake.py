@@ -7,6 +7,7 @@ from safetensors.torch import load
 from services.worker.models.header import ModelRejectedError
 from services.worker.models.recognizers import Recognizer, assemble_recognizer
 from services.worker.models.registry import ModelUnavailableError
+from shared.memory import is_out_of_memory
 from shared.model_card import ModelCard
 
 
@@ -32,6 +33,8 @@ def check_recognizer(card: ModelCard, data: bytes) -> Recognizer:
         try:
             embeddings = recognizer(faces)
         except Exception as error:  # onnxruntime's exceptions share no base of their own
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0][:200]
             raise ModelRejectedError(f"it does not embed a picture ({reason})") from error
     if not bool(torch.isfinite(embeddings).all()):

@@ -16,6 +16,7 @@ from services.worker.models.embedders import MobileFaceNet, PooledEmbedder, Resi
 from services.worker.models.onnx_pack import ARCHITECTURE as ONNX
 from services.worker.models.onnx_pack import TENSOR
 from services.worker.models.registry import ModelUnavailableError, read_weights
+from shared.memory import is_out_of_memory
 from shared.model_card import ModelCard, Preprocessing
 
 INNER = 112  # side of ArcFace's crop, the middle of it
@@ -212,6 +213,8 @@ def load_checkpoint(path: Path, architecture: str) -> Recognizer:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling refuses in many ways
+        if is_out_of_memory(error):
+            raise
         raise ModelUnavailableError(f"{path} holds more than tensors") from error
     recognizer = build_recognizer(architecture, identifier=path.stem)
     try:

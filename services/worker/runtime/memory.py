@@ -6,13 +6,13 @@ the process goes on. Without that limit the kernel would kill the process, and t
 """
 
 import ctypes
-import errno
 import logging
 import os
 import resource
 import sys
 from pathlib import Path
 
+from shared.memory import is_out_of_memory
 from shared.problems import Problem
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ KEPT_BYTES = 256 * 2**20
 MAPPED_BYTES = 32 * 2**20  # the most that glibc takes
 ROOM_BYTES = 2**30  # that a limit must leave beside what a warm worker has taken
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 _job_bytes = 2 * 2**30
 
 
@@ -87,14 +86,7 @@ def _data_bytes() -> int:
 
 def out_of_memory(error: BaseException) -> Problem | None:
     """Return the problem of a job that met the limit; ``None`` for other errors."""
-    if isinstance(error, OSError):
-        met = error.errno == errno.ENOMEM
-    else:
-        text = str(error).lower()
-        met = isinstance(error, MemoryError) or (
-            isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
-        )
-    if not met:
+    if not is_out_of_memory(error):
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     most = "" if limit == resource.RLIM_INFINITY else f" of {_mebibytes(limit)}"

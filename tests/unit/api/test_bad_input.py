@@ -263,6 +263,21 @@ def test_a_full_queue_is_answered_with_429(serve: Callable[..., Service]) -> Non
     assert service.stored_files() == before
 
 
+def test_a_lack_of_memory_is_answered_with_503(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(image: object) -> None:
+        raise MemoryError
+
+    service = serve()
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", starved)
+    answer = service.client.post("/v1/images", content=picture(), headers=PNG)
+
+    assert_problem(answer, 503, "no-memory")
+    assert int(answer.headers["retry-after"]) > 0
+    assert service.stored_files() == []
+
+
 def test_a_full_disk_is_answered_with_507(serve: Callable[..., Service]) -> None:
     service = serve(min_free_disk_bytes=2**60)
     for answer in (

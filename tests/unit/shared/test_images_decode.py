@@ -326,3 +326,10 @@ def test_the_api_needs_no_numpy_to_take_an_image(mode: str) -> None:
         [sys.executable, "-c", script], input=data, capture_output=True, check=False
     )
     assert run.stdout == b"4\n", run.stderr.decode()
+
+
+def test_a_lack_of_memory_is_not_called_a_damaged_image() -> None:
+    with pytest.raises(MemoryError), decoding():
+        raise MemoryError
+    with pytest.raises(ImageRejectedError), decoding():
+        raise SyntaxError("broken PNG file")

@@ -1,5 +1,6 @@
 """The memory of a worker: what a job may need, the process's own limit, what is freed."""
 
+import errno
 import platform
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 from services.worker.runtime import memory
+from shared.memory import is_out_of_memory
 from shared.problems import Problem
 
 ROUNDS = """
@@ -106,3 +108,22 @@ def test_what_needs_more_than_the_process_may_take_fails_and_the_process_goes_on
     *ends, peak = ran.stdout.split()
     assert ends == ["out-of-memory"] * 4
     assert int(peak) < 3 * 1024
+
+
+class AllocatorError(Exception):
+    """As onnxruntime raises: of a type of its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (AllocatorError("BFCArena: Failed to allocate memory for 8 bytes"), True),
+        (AllocatorError("the graph has no output"), False),
+        (ValueError("the file says: out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_what_data_causes(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
