@@ -1,6 +1,7 @@
-"""The page at ``/`` for people with a browser, and the API's documentation for reading."""
+"""The console at ``/``: plain modules, served as they are; and the API's documentation."""
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -10,11 +11,16 @@ from shared.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
-_TYPES = {"page.css": "text/css", "page.js": "text/javascript"}
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-)
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+}
 # Swagger UI is not carried here: this page alone loads it from its public host.
 _DOCS_POLICY = (
     "default-src 'none'; script-src https://cdn.jsdelivr.net 'unsafe-inline'; "
@@ -23,18 +29,36 @@ _DOCS_POLICY = (
 )
 
 
+def _listed(folder: Traversable, prefix: str = "") -> dict[str, Traversable]:
+    """Return the page's files by their path: no other can be asked for."""
+    found: dict[str, Traversable] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found |= _listed(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(tuple(_TYPES)):
+            found[prefix + entry.name] = entry
+    return found
+
+
+_FOLDER = files(__package__)
+_FILES = _listed(_FOLDER)
+
+
 @router.get("/")
 def page() -> Response:
     """Return the page."""
-    return _file("index.html", "text/html")
+    data = _FOLDER.joinpath("index.html").read_bytes()
+    return Response(data, media_type="text/html", headers=_PAGE_HEADERS)
 
 
-@router.get("/page/{name}")
-def page_file(name: str) -> Response:
-    """Return the page's script or style."""
-    if name not in _TYPES:
+@router.get("/page/{path:path}")
+def page_file(path: str) -> Response:
+    """Return one of the page's modules or style sheets."""
+    file = _FILES.get(path)
+    if file is None:
         raise Problem("not-found", "There is no such file.")
-    return _file(name, _TYPES[name])
+    media_type = _TYPES[path[path.rindex(".") :]]
+    return Response(file.read_bytes(), media_type=media_type, headers=_PAGE_HEADERS)
 
 
 @router.get("/docs")
@@ -45,9 +69,3 @@ def docs() -> HTMLResponse:
     )
     html.headers["Content-Security-Policy"] = _DOCS_POLICY
     return html
-
-
-def _file(name: str, media_type: str) -> Response:
-    data = files(__package__).joinpath(name).read_bytes()
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _PAGE_POLICY}
-    return Response(data, media_type=media_type, headers=headers)
