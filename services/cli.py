@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from psycopg import Error as PostgresError
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +17,7 @@ from shared.db.migrate import is_current, upgrade
 from shared.model_card import Preprocessing
 from shared.settings import Settings, load_settings
 
+DATABASE_ERRORS = (SQLAlchemyError, PostgresError)
 HealthFile = Annotated[
     Path | None, typer.Option(help="a file to touch every few seconds while all is well")
 ]
@@ -145,6 +147,28 @@ def database_upgrade() -> None:
         typer.echo(f"the database cannot be upgraded: {first_line(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"up to date: {settings.database.render_as_string(hide_password=True)}")
+
+
+@database.command("grant")
+def database_grant(
+    role: Annotated[str, typer.Option(help="the services' role; made if it is missing")],
+    password_file: Annotated[Path, typer.Option(help="a file that holds its password")],
+) -> None:
+    """Let a role of Postgres read and write rows and nothing else: the services' own."""
+    from shared.db.roles import RoleRefusedError, grant_service_role  # noqa: PLC0415
+
+    settings = _settings()
+    try:
+        password = password_file.read_text().strip()
+        engine = create_database_engine(settings.database, pool_size=1)
+        grant_service_role(engine, role, password)
+    except (OSError, RoleRefusedError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except DATABASE_ERRORS as error:
+        typer.echo(f"the role cannot be granted: {first_line(error)}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{role} reads and writes rows, and changes no schema")
 
 
 @database.command("check")

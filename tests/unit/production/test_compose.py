@@ -31,7 +31,7 @@ def secrets_script() -> str:
 
 def make_secrets(folder: Path) -> dict[str, str]:
     """Run the one-shot's own script on another folder; returns the files' texts."""
-    for name in ("postgres", "redis", "s3"):
+    for name in ("postgres", "database", "redis", "s3"):
         (folder / name).mkdir(exist_ok=True)
     script = secrets_script().replace("cd /secrets", f"cd '{folder}'")
     subprocess.run(["sh", "-euc", script], check=True, stdin=subprocess.DEVNULL)
@@ -150,9 +150,10 @@ def test_only_a_server_and_our_processes_see_its_password() -> None:
             for name, service in SERVICES.items()
             if any(str(volume).startswith(secret) for volume in service.get("volumes", []))
         }
-        for secret in ("secrets-postgres", "secrets-redis", "secrets-s3")
+        for secret in ("secrets-postgres", "secrets-database", "secrets-redis", "secrets-s3")
     }
-    assert holders["secrets-postgres"] == OURS | {"secrets", "postgres", "migrate", "keys"}
+    assert holders["secrets-postgres"] == {"secrets", "postgres", "migrate"}, "the owner's"
+    assert holders["secrets-database"] == OURS | {"secrets", "migrate", "keys"}
     assert holders["secrets-redis"] == OURS | {"secrets", "redis"}
     assert holders["secrets-s3"] == OURS | {"secrets", "s3"}
 
@@ -164,13 +165,19 @@ def test_passwords_are_random_strong_and_closed_to_others(tmp_path: Path) -> Non
     made = make_secrets(first)
     assert set(made) == {
         "postgres/password",
+        "database/password",
         "redis/password",
         "redis/redis.conf",
         "s3/access-key-id",
         "s3/secret-access-key",
         "s3/s3.json",
     }
-    for name in ("postgres/password", "redis/password", "s3/secret-access-key"):
+    for name in (
+        "postgres/password",
+        "database/password",
+        "redis/password",
+        "s3/secret-access-key",
+    ):
         assert re.fullmatch("[0-9a-f]{64}", made[name])
     assert not set(made.values()) & set(make_secrets(second).values())
     for name in made:
@@ -199,7 +206,7 @@ def test_our_settings_accept_the_environment(
         text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value))
         monkeypatch.setenv(name, text.replace("/secrets", str(tmp_path)))
     settings = load_settings()
-    assert settings.database.password == made["postgres/password"]
+    assert settings.database.password == made["database/password"]
     assert settings.broker == f"redis://default:{made['redis/password']}@redis:6379/0"
     assert settings.s3_access_key_id == made["s3/access-key-id"]
     assert settings.s3_secret_access_key is not None
