@@ -92,7 +92,7 @@ const NAMES = {
   only: "Change only these people", except: "Leave these people as they are", parameters: "Details of the search",
   target: "Make them look like", other_photos: "Further photos of the same person", people: "People by name",
   recognizers: "Recognizers to hide from", judges: "Recognizers that check", require: "Fail unless it is at least",
-  seed: "Random seed", attack: "Attack", attacks: "Attacks", at: "Where to change", label: "True label", region: "Region that may change",
+  seed: "Random seed", attack: "Attack", attacks: "Attacks", at: "Where to change", label: "Label", region: "Region that may change",
   data: "Data set", dataset: "Data set", datasets: "Data sets", defenses: "Defenses", cut_size: "Size of the cut faces", protect: "Parts to keep",
   model_id: "Name of the new model", models: "Models", labels: "Labels of the photos", rename: "Rename classes", classes: "Classes",
   architecture: "Architecture", input_size: "Input size", initialization: "Start from", method: "Method", robust: "Train against attacks",
@@ -118,6 +118,7 @@ export const unitOf = (name) => UNITS[name];
 const CHOICES = {
   auto: "find them for me", whole: "each photo is one face", cloak: "cloak: people still see who it is", blur: "blur: nobody sees who it is",
   pixelate: "pixelate: nobody sees who it is", box: "box: cover it", low: "low: hardly visible", medium: "medium", high: "high: visible, stronger",
+  "layout.auto": "recognize it", "device.auto": "as the service decides", "precision.auto": "as the service decides", "preset.auto": "as the service decides",
   live: "live: fast", "at.model": "in the cut face, as the model sees it", "at.photo": "in the photo itself",
   linf: "L∞: each value", l2: "L2: the sum of squares", image: "the whole cut face", face: "the face", mask: "the mask",
   de: "Few pixels: differential evolution", sparse_rs: "Few pixels: random search", exhaustive: "One pixel: try all", jsma: "Few pixels by saliency",

@@ -20,7 +20,13 @@ WEIGHTS = b"weights of mine"
 FIELDS = {"id": "mine", "architecture": "cnn", "input_size": "32", "classes": "a, b"}
 
 
-def register(service: Service, model_id: str = "mine", tenant: str = "default") -> None:
+def register(
+    service: Service,
+    model_id: str = "mine",
+    tenant: str = "default",
+    *,
+    license_text: str = "mine",
+) -> None:
     """Register a model, as an import job does."""
     repository = service.resources.repository
     job_id = service.create()
@@ -38,7 +44,7 @@ def register(service: Service, model_id: str = "mine", tenant: str = "default") 
         crop_margin=0.2,
         sha256=hashlib.sha256(WEIGHTS).hexdigest(),
         size=len(WEIGHTS),
-        license="mine",
+        license=license_text,
         training_data={"fingerprint": "f"},
         training={},
         threat_model={"pgd": "eps 4: 12 % left"},

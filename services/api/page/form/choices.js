@@ -13,7 +13,7 @@ export async function modelOptions(context, name) {
   const fits = models.filter((model) => {
     if (task === "recognizer") return /recogni/.test(model.task);
     if (task === "generator") return /generator/.test(model.task);
-    return !/recogni|generator|finder/.test(model.task);
+    return !/recogni|generator|faces|transparency/.test(model.task);
   });
   return (fits.length ? fits : models).map((model) => [
     model.id,

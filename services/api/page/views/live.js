@@ -15,37 +15,33 @@ async function ask(kind, spec, frame, signal, options = {}) {
   const form = new FormData();
   form.append("spec", JSON.stringify(spec));
   form.append("image", frame.blob, "frame.jpg");
-  return call(`/v1/jobs/${kind}?keep=false`, { method: "POST", body: form, signal, headers: { Prefer: "wait=3", ...options } });
+  return call(`/v1/jobs/${kind}?keep=false`, { method: "POST", body: form, signal, headers: { Prefer: `wait=${kind === "classify" ? 3 : 10}`, ...options } });
 }
 
 const classify = async (frame, signal) => (await (await ask("classify", { annotate: false }, frame, signal)).json()).result;
 
+// The picture that an attack of one step is reported by: each face before, after, and the change.
+async function attack(frame, signal) {
+  const spec = { attack: { name: "fgsm", eps: 8 } };
+  try {
+    return await (await ask("attack", spec, frame, signal, { Accept: "image/*" })).blob();
+  } catch (error) {
+    if (error instanceof ProblemError && [406, 422].includes(error.status)) return null; // no face
+    throw error;
+  }
+}
+
 const MODES = {
-  mask: { words: "Who wears a mask", places: 3, ask: async (frame, signal) => ({ plain: await classify(frame, signal) }) },
-  attack: {
-    words: "Attack the classifier (one step)", places: 2,
-    ask: async (frame, signal) => {
-      const spec = { attack: { name: "fgsm", eps: 8 }, at: "photo" };
-      const [plain, attacked] = await Promise.all([
-        classify(frame, signal),
-        ask("attack", spec, frame, signal, { Accept: "image/*" }).then((answer) => answer.blob(), (error) => {
-          // No face, nothing to attack.
-          if (error instanceof ProblemError && [406, 422].includes(error.status)) return null;
-          throw error;
-        }),
-      ]);
-      if (!attacked) return { plain };
-      const answer = await classify({ blob: attacked }, signal);
-      return { plain, attacked, answer };
-    },
-  },
+  mask: { words: "Who wears a mask", places: 3 },
+  attack: { words: "Attack the classifier (one step)", places: 2, beside: attack },
 };
 
 export async function show(outlet, { signal }) {
   const canvas = h("canvas", { width: 640, height: 480, role: "img", "aria-label": "The camera's picture with boxes" });
-  const second = h("canvas", { width: 640, height: 480, role: "img", "aria-label": "The same picture, attacked" });
+  const attacked = h("img", { alt: "", hidden: true });
+  const attackWord = h("p", { class: "hint" }, "The faces as the classifier sees them: before, after one step of at most 8 of 255 levels, and the change itself.");
   const stage = h("div", { class: "live-stage" }, canvas);
-  const other = h("div", { class: "live-stage", hidden: true }, second);
+  const other = h("div", { class: "live-attack", hidden: true }, attacked, attackWord);
   const word = h("p", { class: "lead", "aria-live": "off" });
   const meters = ["Pictures a second", "Frame to picture (median)", "95 % within", "Frames passed over"].map((name) => {
     const value = h("dd", {}, "–");
@@ -82,7 +78,7 @@ export async function show(outlet, { signal }) {
     start.hidden = true;
     stop.hidden = false;
     const chosen = MODES[mode.value];
-    other.hidden = mode.value !== "attack";
+    other.hidden = !chosen.beside;
     let camera;
     try {
       camera = await openCamera(own);
@@ -94,14 +90,13 @@ export async function show(outlet, { signal }) {
     }
     announce("The camera is on.");
     const pump = new Pump({
-      signal: own, inFlight: chosen.places, grab: () => grab(camera.video, WIDTH), ask: (frame) => chosen.ask(frame, own), show: draw,
-      onerror: (error, times) => {
-        if (times >= 3) problems.replaceChildren(problemBox(error));
-      },
+      signal: own, inFlight: chosen.places, grab: () => grab(camera.video, WIDTH), ask: (frame) => classify(frame, own), show: draw, onerror,
     });
+    const beside = chosen.beside && new Pump({ signal: own, inFlight: 1, grab: () => grab(camera.video, WIDTH), ask: (frame) => chosen.beside(frame, own), show: drawBeside, onerror });
     const tick = () => {
       if (own.aborted) return;
       pump.tick();
+      beside?.tick();
       if (camera.video.requestVideoFrameCallback) camera.video.requestVideoFrameCallback(tick);
       else requestAnimationFrame(tick);
     };
@@ -116,15 +111,20 @@ export async function show(outlet, { signal }) {
   }
 
   let said = "";
-  async function draw(frame, { plain, attacked, answer }) {
+  function onerror(error, times) {
+    if (times >= 3) problems.replaceChildren(problemBox(error));
+  }
+
+  function drawBeside(frame, picture) {
+    attacked.hidden = !picture;
+    if (!picture) return;
+    if (attacked.src) URL.revokeObjectURL(attacked.src);
+    attacked.src = URL.createObjectURL(picture);
+    attacked.alt = "Each face before and after the attack, and the change";
+  }
+
+  async function draw(frame, plain) {
     paint(canvas, frame.bitmap, plain, frame);
-    if (!other.hidden) {
-      if (attacked) {
-        const bitmap = await createImageBitmap(attacked);
-        paint(second, bitmap, answer, frame);
-        bitmap.close();
-      } else paint(second, frame.bitmap, plain, frame);
-    }
     const counts = Object.entries(plain.counts).filter(([, n]) => n).map(([label, n]) => `${n} × ${labelWords(label)}`).join(", ") || "No face";
     word.textContent = counts;
     if (counts !== said) announce(counts);

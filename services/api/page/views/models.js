@@ -21,4 +21,4 @@ export async function show(outlet, { query, signal }) {
   }));
 }
 
-const TASKS = { mask: "Who wears a mask", "face-recognition": "Whose face it is", recognizer: "Whose face it is", "face-detection": "Where faces are" };
+const TASKS = { mask: "Who wears a mask", mask3: "Who wears a mask, and who wears it wrongly", recognize: "Whose face it is", faces: "Where faces are", "mask-transparency": "Where a mask covers a face", generator: "Designs of masks" };
