@@ -103,3 +103,27 @@ def test_a_frozen_api_is_replaced_and_answers_again(stack: Stack) -> None:
 
         assert child.hung == 1
         assert frozen.wait(30) == -signal.SIGKILL
+
+
+# Takes SQLite's only write lock and stops itself, as a suspended process would.
+HOLDER = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+Path(sys.argv[3]).touch()
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_process_frozen_inside_a_write_to_sqlite_is_killed_and_others_go_on(
+    embedded: Stack,
+) -> None:
+    database = str(embedded.engine.url.database)
+
+    with supervised(embedded, command=("-c", HOLDER, database), hung_seconds=4) as child:
+        frozen = child.processes[0]
+        embedded.create(ring=False)
+
+        assert frozen.wait(30) == -signal.SIGKILL
