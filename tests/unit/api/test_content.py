@@ -146,7 +146,7 @@ def test_photos_are_announced_before_they_are_stored(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise RuntimeError
 
     monkeypatch.setattr(service.resources.repository.jobs, "create", die)
     answer = service.client.post("/v1/jobs/classify", files={"image": picture()})

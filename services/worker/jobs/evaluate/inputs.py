@@ -8,6 +8,7 @@ import torch
 from services.worker.datasets.labeled import LabeledImages
 from services.worker.datasets.packs import PackedDataset
 from services.worker.faces.crops import resize
+from services.worker.jobs.kit.budget import require_pictures
 from services.worker.jobs.kit.models import mask_model
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.context import JobContext
@@ -75,9 +76,14 @@ class Material:
 
     def _labeled(self, loaded: LoadedModel, data: DataSample, side: int | None) -> LabeledImages:
         assert self.pack is not None  # noqa: S101
+        size = side or loaded.classifier.input_size[0]
+        chosen = self.pack.sources(
+            data.split, classes=loaded.card.classes, sample=data.sample, seed=data.seed
+        )
+        require_pictures(len(chosen), size)
         return self.pack.labeled(
             data.split,
-            size=side or loaded.classifier.input_size[0],
+            size=size,
             margin=loaded.card.crop_margin,
             classes=loaded.card.classes,
             sample=data.sample,
@@ -92,6 +98,7 @@ class Material:
                 "invalid-input",
                 f"{', '.join(unknown)} is no label of these models: {', '.join(classes)}.",
             )
+        require_pictures(len(self.spec.images), side)
         pictures = [
             (resize(self.context.inputs.image(index), side) * 255).round().to(torch.uint8)
             for index in range(len(self.spec.images))

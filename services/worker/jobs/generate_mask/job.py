@@ -14,6 +14,7 @@ from services.worker.jobs.generate_mask.inputs import Sides, one_person, read_we
 from services.worker.jobs.generate_mask.live import LiveDesigns
 from services.worker.jobs.generate_mask.pictures import curves, sheet, worn
 from services.worker.jobs.generate_mask.verify import judge
+from services.worker.jobs.kit.budget import require_batch
 from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import (
@@ -133,6 +134,10 @@ def run(context: JobContext, spec: GenerateMaskSpec) -> GenerateMaskResult:
 def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
     roles = choose_recognizers(context, spec.recognizers, spec.judges)
     sides = read_wearers(context, spec, Path(folder))
+    batch = min(spec.hyperparameters.batch_size, len(sides.training.names))
+    for surrogate in roles.surrogates:
+        network = surrogate.recognizer.network
+        require_batch(network, surrogate.card.input_size, batch, "faces to design for")
     config = MaskConfig(
         generator=spec.generator,
         experiment=spec.experiment,

@@ -12,6 +12,7 @@ from torch import Tensor
 from services.worker.datasets.packs import PackedDataset
 from services.worker.datasets.splits import Sides
 from services.worker.evaluation.metrics import wilson
+from services.worker.jobs.kit.budget import require_batch
 from services.worker.jobs.kit.duration import format_duration
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.rates import as_accuracy
@@ -102,6 +103,8 @@ def _prepared(context: JobContext, spec: TrainSpec) -> _Job:
     origin = start(context, spec, classifier, source)
     counts = count(spec, packs, plan.classes)
     refuse_too_many(sum(counts.values()), plan.size)
+    batch = min(plan.config.batch_size, counts["train"])
+    require_batch(classifier, classifier.input_size, batch, "images to learn from")
     teacher = None
     runs = 1
     if isinstance(spec.robust, Distillation):
