@@ -104,9 +104,9 @@ const NAMES = {
   queries: "Queries of the model", pixels: "Pixels", population: "Population", generations: "Generations", strategy: "Strategy", weight: "Weight",
   id: "Name", name: "Name", task: "Task", layout: "Layout of the files", frames: "Most frames of a video", frames_per_second: "Frames a second of a video",
   keep_seconds: "Delete after", consent: "The person on these photos agrees", towards: "Towards", hog: "Details of the pattern", experiment: "Experiment",
-  split: "Part", sample: "How many at most", values: "Values", parameter: "Setting",
+  split: "Part", sample: "How many at most", values: "Values", parameter: "Setting", max_lr: "Highest learning rate", clip_norm: "Largest gradient norm",
 };
-export const nameOf = (name, schema) => NAMES[name] ?? (schema?.title ?? name).replaceAll("_", " ");
+export const nameOf = (name) => NAMES[name] ?? name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 
 const UNITS = {
   eps: "of 255 levels", step_size: "of 255 levels", min_face: "pixels", cut_size: "pixels", input_size: "pixels", rotation: "°",

@@ -1,13 +1,13 @@
 // A new job of one kind: its form, its photos, its start.
 
-import { getJson, postJson } from "../api.js";
+import { call, getJson, postJson } from "../api.js";
 import { h } from "../dom.js";
 import { plural, size } from "../format.js";
 import { SchemaForm, withIds } from "../form/schema-form.js";
 import { snippets } from "../form/snippets.js";
 import { go } from "../router.js";
 import { announce, problemBox } from "../shell.js";
-import { imageIsThere, uploadAll } from "../widgets/photos.js";
+import { imageIsThere, isHandle, uploadAll } from "../widgets/photos.js";
 import { KINDS, kindTitle } from "../words.js";
 
 // What was entered and not sent yet, for who follows a link and comes back; until the tab closes.
@@ -45,9 +45,12 @@ export async function show(outlet, { params: { kind }, query, signal }) {
     uploads = new AbortController();
     signal.addEventListener("abort", () => uploads.abort(), { once: true });
     try {
-      // Checked before the photos go up: a mistake in a field costs no upload.
       const { photos } = form;
       const waiting = photos.filter((photo) => !photo.id);
+      if (waiting.length) {
+        said.textContent = "Checking…";
+        await check(operation, form.value(), uploads.signal);
+      }
       stop.hidden = !waiting.length;
       bar.hidden = !waiting.length;
       await uploadAll(photos, { signal: uploads.signal, onprogress: (done, total, number, all) => {
@@ -75,6 +78,22 @@ export async function show(outlet, { params: { kind }, query, signal }) {
       stop.hidden = bar.hidden = true;
     }
   });
+}
+
+// Checks the fields before the photos go up, so that a mistake costs no upload; tiny pictures stand in
+// for the photos. Where other fields name photos, too, nothing can stand in for those.
+async function check(operation, spec, signal) {
+  const photos = (spec.images ?? []).filter(isHandle);
+  const rest = { ...spec, images: (spec.images ?? []).filter((one) => !isHandle(one)) };
+  if (!rest.images.length) delete rest.images;
+  if (JSON.stringify(rest).includes('"photo:')) return;
+  const canvas = new OffscreenCanvas(16, 16);
+  canvas.getContext("2d").fillRect(0, 0, 16, 16);
+  const dot = await canvas.convertToBlob();
+  const form = new FormData();
+  form.append("spec", JSON.stringify(rest));
+  for (const _ of photos) form.append("image", dot, "photo.png");
+  await call(`${operation.url}?validate_only=true`, { method: "POST", body: form, signal });
 }
 
 // Photos of this device are files, which no draft can hold.
