@@ -28,9 +28,9 @@ export async function show(place, { job, result, signal }) {
     const before = await original(image.image, signal);
     let view = null;
     if (before) {
-      view = compare({ before, after, width: image.width, height: image.height, beforeWords: "clean", afterWords: "protected" });
+      view = compare({ before, after, width: image.width, height: image.height, beforeWords: "clean", afterWords: "changed" });
       card.append(view.element);
-    } else card.append(h("img", { src: after, alt: `Protected photo ${index + 1}`, class: "result-picture" }));
+    } else card.append(h("img", { src: after, alt: `Changed photo ${index + 1}`, class: "result-picture" }));
     card.append(h("p", { class: "actions" }, button("Download this photo", () => download(url, image.photo))));
     for (const [number, face] of image.faces.entries()) {
       card.append(h("section", { class: "face-facts", "aria-label": `Face ${number + 1}` },
