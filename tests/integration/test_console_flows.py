@@ -54,24 +54,30 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_is_lost(
 ) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image at all")
+    seed = (
+        "const field = [...document.querySelectorAll('label')]"
+        ".find(one => one.textContent === 'Random seed').parentElement.querySelector('input');"
+        "field.value = arguments[0]; field.dispatchEvent(new Event('input'))"
+    )
     browser.open("/new/encrypt")
     browser.choose([photos["portrait"], broken])
     browser.click("More settings")
-    browser.run(
-        "const field = [...document.querySelectorAll('label')]"
-        ".find(one => one.textContent === 'Random seed').parentElement.querySelector('input');"
-        "field.value = -5; field.dispatchEvent(new Event('input'))"
-    )
-    browser.click("Start")
-    assert "not" in browser.until(
-        lambda: browser.find(".thumbs li.wrong .field-error").text, what="the broken photo's error"
-    )
-    browser.find(f'button[aria-label="Remove {broken.name}"]').click()
+    browser.run(seed, -5)
     browser.click("Start")
     wrong = browser.find("input[aria-invalid=true]")
     assert wrong.get_attribute("value") == "-5"
     assert "greater than or equal to 0" in browser.text("main")
+    assert browser.all(".thumbs li.wrong") == [], "no photo went up yet"
+    browser.run(seed, 5)
+    browser.click("Start")
+    said = browser.until(
+        lambda: browser.find(".thumbs li.wrong .field-error").text, what="the broken photo's error"
+    )
+    assert "image" in said
+    assert browser.all("input[aria-invalid=true]") == []
+    browser.find(f'button[aria-label="Remove {broken.name}"]').click()
     assert len(browser.all(".thumbs li")) == 1
+    assert browser.find("#main input[placeholder='0']").get_attribute("value") == "5"
     assert len(browser.errors()) == 2  # both refusals
 
 
