@@ -27,6 +27,7 @@ from services.worker.jobs.attack.photo_search import (
 )
 from services.worker.jobs.kit.faces import Corners, Located
 from services.worker.jobs.kit.models import mask_model
+from services.worker.runtime import memory
 from shared.problems import Problem
 from shared.results.attack import AttackedImage
 from shared.specs.attack import AttackSpec
@@ -225,3 +226,17 @@ def test_a_face_that_is_lost_is_no_success(context_of: Make, four_people: Image.
     assert judge(replace(setting, detect=None), photo, delivered)[0].met
     (face,) = deliver_photo(setting, photo, found, index=0, max_pixels=10**8).image.faces
     assert (face.found_again, face.success, face.query_at_success) == (False, False, None)
+
+
+def test_a_square_that_there_is_no_memory_for_is_refused_with_the_figure(
+    context_of: Make, bare: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_of(bare.resize((1024, 1024)))
+    box = {"x": 100, "y": 100, "width": 800, "height": 800}
+    monkeypatch.setattr(memory, "_job_bytes", 10 * 2**20)
+
+    with pytest.raises(Problem, match=r"in a square of (\d+) x \1 pixels would need") as caught:
+        attacked(context, faces=[box])
+
+    assert caught.value.slug == "too-much-memory"
+    assert caught.value.extensions["needed_bytes"] > caught.value.extensions["limit"] == 10 * 2**20

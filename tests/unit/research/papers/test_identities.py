@@ -92,6 +92,7 @@ def test_the_page_has_every_attack_and_a_second_run_does_not_train(
         sys, "argv", ["identities", *command.split(), "--side", "32", "--epochs", "2"]
     )
 
+    monkeypatch.setattr(identities, "STEPS", 2)
     identities.main()
     text = out.read_text()
     monkeypatch.setattr(identities, "train", None)  # what is kept is not made again
