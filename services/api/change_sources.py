@@ -84,10 +84,12 @@ class PostgresSource:
             self._interruptions.recv(4096)
         if heard not in ready:
             return False
-        asks = [self._told(notice.payload, hear) for notice in self._connection.notifies(timeout=0)]
+        asks = [
+            self._hand_on(notice.payload, hear) for notice in self._connection.notifies(timeout=0)
+        ]
         return any(asks)
 
-    def _told(self, payload: str, hear: Hear) -> bool:
+    def _hand_on(self, payload: str, hear: Hear) -> bool:
         words = payload.split(" ")
         if len(words) != 3 or not words[1].isdigit():
             return True  # words of another release

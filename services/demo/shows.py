@@ -86,9 +86,9 @@ def show_defend(client: Client) -> bool:
         return False
     image = job["result"]["images"][0]
     for face in image["faces"]:
-        print(f"  before: {_said(face['before'])}")
+        print(f"  before: {_caption(face['before'])}")
         for step in face["steps"]:
-            print(f"  after {step['defense']}: {_said(step)}")
+            print(f"  after {step['defense']}: {_caption(step)}")
         alarm = {True: "suspicious", False: "not suspicious", None: "no threshold"}
         print(
             f"  verdict: {face['verdict']}, squeezing score {face['squeezing_score']}: "
@@ -211,7 +211,7 @@ def show_train(client: Client) -> bool:
     return bool(test["rate"] > 0.7)
 
 
-def _said(labeled: Json) -> str:
+def _caption(labeled: Json) -> str:
     return f"{labeled['label']} {labeled['probabilities'][labeled['label']]:.1%}"
 
 

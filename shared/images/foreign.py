@@ -31,14 +31,14 @@ def main() -> None:
     try:
         said, picture = convert(data, found, limits)
     except ImageRejectedError as refusal:
-        said, picture = _said(refusal), b""
+        said, picture = _refusal_document(refusal), b""
     # Decoders raise whatever they like on damaged data.
     except Exception:
-        said, picture = _said(corrupt("it cannot be decoded")), b""
+        said, picture = _refusal_document(corrupt("it cannot be decoded")), b""
     sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + picture)
 
 
-def _said(refusal: ImageRejectedError) -> dict[str, Any]:
+def _refusal_document(refusal: ImageRejectedError) -> dict[str, Any]:
     return {"slug": refusal.slug, "detail": refusal.detail}
 
 

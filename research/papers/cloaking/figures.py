@@ -104,7 +104,7 @@ def frames_of(portraits: Sequence[Portrait]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class Line:
+class CloakRow:
     """One change of the probes, judged by every recognizer.
 
     ``searched`` names the recognizers that the search used: none, for what is no cloak.
@@ -118,7 +118,7 @@ class Line:
 
 def judge_all(
     name: str, changed: Changed, judges: Sequence[Judging], searched: Sequence[str] = ()
-) -> Line:
+) -> CloakRow:
     """Judge the delivered photos and their copies."""
     delivered = changed.frames[:, VARIANTS.index("delivered")]
     copies = {variant: changed.frames[:, place] for place, variant in enumerate(VARIANTS)}
@@ -135,4 +135,4 @@ def judge_all(
         }
         for one in judges
     }
-    return Line(name, changed, figures, tuple(searched))
+    return CloakRow(name, changed, figures, tuple(searched))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from research.papers.cloaking.figures import JUDGE, STRONG, Figures, Line
+from research.papers.cloaking.figures import JUDGE, STRONG, CloakRow, Figures
 from research.papers.markdown import table
 
 COPIES_COST = 0.03  # points of rank-1 that what happens to a photo may give back
@@ -29,8 +29,8 @@ GOALS = {
 
 
 def goals(
-    lines: Sequence[Line],
-    apart: Sequence[Line],
+    lines: Sequence[CloakRow],
+    apart: Sequence[CloakRow],
     exchange: Mapping[str, Mapping[str, Figures]],
 ) -> str:
     """Write a table: each goal, met or missed, with the figure."""
@@ -49,7 +49,7 @@ def goals(
     return table(("preset", "goal", ""), rows)
 
 
-def _of(line: Line, goal: Goal) -> Iterator[tuple[str, str, str]]:
+def _of(line: CloakRow, goal: Goal) -> Iterator[tuple[str, str, str]]:
     ssim = float(line.changed.ssim.mean())
     # What is written is what is judged: a mean of .9597 is .960.
     met = round(ssim, 3) >= goal.ssim

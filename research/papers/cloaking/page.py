@@ -10,9 +10,9 @@ from research.papers.cloaking.figures import (
     JUDGE,
     STRONG,
     SURROGATE,
+    CloakRow,
     Crowd,
     Figures,
-    Line,
 )
 from research.papers.cloaking.goals import goals
 from research.papers.cloaking.verdicts import Said, reliability
@@ -37,9 +37,9 @@ Exchange = Mapping[str, Mapping[str, Figures]]
 def page(
     crowd: Crowd,
     clean: Mapping[str, Figures],
-    lines: Sequence[Line],
-    apart: Sequence[Line],
-    controls: Sequence[Line],
+    lines: Sequence[CloakRow],
+    apart: Sequence[CloakRow],
+    controls: Sequence[CloakRow],
     exchange: Exchange,
     said: Sequence[Said],
     *,
@@ -127,7 +127,7 @@ def _head(first: str) -> tuple[str, ...]:
 
 
 def _rows(
-    name: str, clean: Mapping[str, Figures], lines: Sequence[Line], names: Sequence[str]
+    name: str, clean: Mapping[str, Figures], lines: Sequence[CloakRow], names: Sequence[str]
 ) -> Iterable[tuple[str, ...]]:
     for one in names:
         yield (name, one, *_figures(clean[one]), "1")
@@ -138,7 +138,7 @@ def _rows(
             yield (line.name, role, *_figures(found), _ssim(line))
 
 
-def _apart_rows(apart: Sequence[Line]) -> Iterable[tuple[str, ...]]:
+def _apart_rows(apart: Sequence[CloakRow]) -> Iterable[tuple[str, ...]]:
     for line in apart:
         for judge in STRONG:
             if judge not in line.searched:
@@ -164,24 +164,24 @@ def _rate(rate: Rate | None) -> str:
     return f"{rate.value:.1%} [{low:.1f}, {high:.1f}]"
 
 
-def _first(line: Line, name: str) -> str:
+def _first(line: CloakRow, name: str) -> str:
     return _rate(line.figures[name]["delivered"].rank_1)
 
 
-def _ssim(line: Line) -> str:
+def _ssim(line: CloakRow) -> str:
     return f"{line.changed.ssim.mean():.3f}"
 
 
-def _psnr(line: Line) -> str:
+def _psnr(line: CloakRow) -> str:
     finite = line.changed.psnr[np.isfinite(line.changed.psnr)]
     return f"{finite.mean():.1f} dB" if len(finite) else ""
 
 
-def _color(line: Line) -> tuple[str, ...]:
+def _color(line: CloakRow) -> tuple[str, ...]:
     return tuple(f"{value:.2f}" for value in line.changed.color.mean(0))
 
 
-def _time(line: Line) -> str:
+def _time(line: CloakRow) -> str:
     return f"{line.changed.seconds / len(line.changed.ssim):.2f}"
 
 
@@ -203,7 +203,7 @@ def _exchange(exchange: Exchange) -> str:
     )
 
 
-def _fawkes(lines: Sequence[Line], clean: Mapping[str, Figures], exchange: Exchange) -> str:
+def _fawkes(lines: Sequence[CloakRow], clean: Mapping[str, Figures], exchange: Exchange) -> str:
     """Set figures beside those that Fawkes published for the same case."""
     line = next((line for line in lines if line.name == EXCHANGED), lines[-1])
     known = clean[STRONG[0]].rank_1.value

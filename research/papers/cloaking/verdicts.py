@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from research.papers.cloaking.figures import JUDGE, STRONG, Judging, Line
+from research.papers.cloaking.figures import JUDGE, STRONG, CloakRow, Judging
 from research.papers.cloaking.portraits import Portrait
 from research.papers.markdown import table
 from services.worker.evaluation.metrics import wilson
@@ -40,7 +40,7 @@ class Said:
 
 
 def verdicts_of(
-    line: Line, probes: Sequence[Portrait], judges: Sequence[Judging], lenient: Lenient
+    line: CloakRow, probes: Sequence[Portrait], judges: Sequence[Judging], lenient: Lenient
 ) -> list[Said]:
     """Return what is said of each face of a line, for each strong recognizer left out of it.
 

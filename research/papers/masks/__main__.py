@@ -18,7 +18,7 @@ from torch import Tensor
 
 from research.papers.cloaking.figures import JUDGE, SURROGATE
 from research.papers.markdown import deliver
-from research.papers.masks.page import Line, page
+from research.papers.masks.page import DesignRow, page
 from research.papers.masks.runs import DESIGNS, SEED, Plan, Shop, at_least, read_wearers
 from services.worker.faces.detection import FaceDetector
 from services.worker.masks.designs import Designs
@@ -144,7 +144,7 @@ def main() -> None:
         designs = trained.designs(known if plan.config.conditional else None)
         figures = wearing(judges, designs)
         lines.append(
-            Line(
+            DesignRow(
                 plan.name,
                 plan.against,
                 plan.config,

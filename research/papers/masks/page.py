@@ -37,7 +37,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Line:
+class DesignRow:
     """One generator, judged; ``against`` are the recognizers that it was trained against."""
 
     name: str
@@ -64,7 +64,7 @@ class Line:
 
 
 def page(
-    lines: Sequence[Line],
+    lines: Sequence[DesignRow],
     controls: Mapping[str, Mapping[str, Recognized]],
     *,
     people: int,
@@ -123,7 +123,7 @@ def page(
 
 
 def _seen_by(
-    name: str, lines: Sequence[Line], controls: Mapping[str, Mapping[str, Recognized]]
+    name: str, lines: Sequence[DesignRow], controls: Mapping[str, Mapping[str, Recognized]]
 ) -> str:
     rows = [(wearing, "", *_cells(found[name])) for wearing, found in controls.items()]
     rows += [(f"**{line.title}**", line.role(name), *_cells(line.figures[name])) for line in lines]
@@ -165,7 +165,7 @@ def able_among(plain: Recognized) -> int | None:
     return sizes[able - 1] if able else None
 
 
-def _experiments(lines: Sequence[Line]) -> str:
+def _experiments(lines: Sequence[DesignRow]) -> str:
     head = (
         "experiment",
         "generated masks, training people",
@@ -196,7 +196,7 @@ def _experiments(lines: Sequence[Line]) -> str:
     )
 
 
-def _white_box(lines: Sequence[Line]) -> str:
+def _white_box(lines: Sequence[DesignRow]) -> str:
     rows = []
     for line in lines:
         worst = max((line.figures[name].rank_1 for name in line.against), key=lambda r: r.value)
@@ -210,7 +210,7 @@ def _white_box(lines: Sequence[Line]) -> str:
 
 
 def _held_out(
-    lines: Sequence[Line],
+    lines: Sequence[DesignRow],
     controls: Mapping[str, Mapping[str, Recognized]],
     names: Sequence[str],
 ) -> str:

@@ -10,7 +10,7 @@ from services.worker.attacks.criteria import Criterion
 from services.worker.attacks.region import Region
 from services.worker.models.base import Classifier
 
-Square = tuple[int, int, int]
+SquareArea = tuple[int, int, int]
 
 
 class PhotoClassifier(Classifier):
@@ -32,8 +32,8 @@ class PhotoClassifier(Classifier):
         *,
         height: int,
         width: int,
-        square: Square | None = None,
-        also: Sequence[Square] = (),
+        square: SquareArea | None = None,
+        also: Sequence[SquareArea] = (),
         criterion: Criterion | None = None,
     ) -> None:
         if also and criterion is None:
@@ -47,7 +47,7 @@ class PhotoClassifier(Classifier):
             std=classifier.std.flatten().tolist(),
         )
         self._size = classifier.input_size
-        self._squares: tuple[Square | None, ...] = (square, *also)
+        self._squares: tuple[SquareArea | None, ...] = (square, *also)
         self.train(classifier.training)
         self.to(classifier.mean.device)
         self._criterion = None if criterion is None else criterion.to(classifier.mean.device)
@@ -77,7 +77,7 @@ class PhotoClassifier(Classifier):
         x, y, side = self._squares[0]
         return Region.boxes([(x, y, x + side, y + side)], height=height, width=width)
 
-    def _seen(self, images: Tensor, square: Square | None) -> Tensor:
+    def _seen(self, images: Tensor, square: SquareArea | None) -> Tensor:
         crops = self._cut(images, square)
         if crops.shape[2:] == self._size:
             return crops
@@ -88,7 +88,7 @@ class PhotoClassifier(Classifier):
             exact = self._resize(levels).to(smooth.device).float() / 255
         return exact + (smooth - smooth.detach())
 
-    def _cut(self, images: Tensor, square: Square | None) -> Tensor:
+    def _cut(self, images: Tensor, square: SquareArea | None) -> Tensor:
         if square is None:
             return images
         x, y, side = square

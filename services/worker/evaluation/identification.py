@@ -17,14 +17,14 @@ People = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Sides:
+class ProbeSides:
     """Which faces are probes and which are the gallery; indices into one list of faces."""
 
     probes: NDArray[np.int64]
     gallery: NDArray[np.int64]
 
 
-def probe_sides(people: People, *, distractors: int = 0, gallery_photos: int = 1) -> Sides:
+def probe_sides(people: People, *, distractors: int = 0, gallery_photos: int = 1) -> ProbeSides:
     """Put the first photos of each person into the gallery and the others among the probes.
 
     ``distractors`` further faces behind the people's are in the gallery only: people whom no probe
@@ -37,7 +37,7 @@ def probe_sides(people: People, *, distractors: int = 0, gallery_photos: int = 1
         (gallery if seen[person] < gallery_photos else probes).append(index)
         seen[person] += 1
     gallery += range(len(people), len(people) + distractors)
-    return Sides(np.array(probes, dtype=np.int64), np.array(gallery, dtype=np.int64))
+    return ProbeSides(np.array(probes, dtype=np.int64), np.array(gallery, dtype=np.int64))
 
 
 def person_similarities(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from services.worker.evaluation.bootstrap import Interval, bootstrap
 from services.worker.evaluation.identification import (
-    Sides,
+    ProbeSides,
     accept_rate,
     pair_scores,
     person_similarities,
@@ -61,7 +61,7 @@ class Recognized:
         return rank_1_among(self.found, self.people, min(size, self.people))
 
 
-def judged_sides(wearers: Wearers, *, enrolled: int = 1) -> Sides:
+def judged_sides(wearers: Wearers, *, enrolled: int = 1) -> ProbeSides:
     """Put each person's first photos, ``enrolled`` at most, into the gallery; the rest are probes.
 
     One photo at least is left to probe, if the person has two. Where designs replace masks that
@@ -77,7 +77,7 @@ def judged_sides(wearers: Wearers, *, enrolled: int = 1) -> Sides:
         count = max(1, min(enrolled, len(own) - 1))
         known += own[:count]
         probes += (index for index in own[count:] if wearers.wearable[index])
-    return Sides(np.array(sorted(probes), dtype=np.int64), np.array(sorted(known)))
+    return ProbeSides(np.array(sorted(probes), dtype=np.int64), np.array(sorted(known)))
 
 
 class MaskJudge:

@@ -94,7 +94,7 @@ class MaskRun:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveRun:
     """A run after an epoch; ``draw`` makes designs ``(N, 3, 128, 128)`` of a number and a seed."""
 
     epoch: MaskEpoch
@@ -112,7 +112,7 @@ def train_masks(
     config: MaskConfig,
     *,
     progress: EpochProgress | None = None,
-    watch: Callable[[Live], None] | None = None,
+    watch: Callable[[LiveRun], None] | None = None,
     check_cancel: CancelCheck | None = None,
     save: Save | None = None,
     resume: State | None = None,
@@ -138,7 +138,7 @@ def train_masks(
         if progress is not None:
             progress(run.history[-1], config.epochs)
         if watch is not None:
-            watch(Live(run.history[-1], run.drawn))
+            watch(LiveRun(run.history[-1], run.drawn))
         if save is not None:
             save(run.state())
     heads: list[nn.Module] = [head.eval() for head in run.heads]

@@ -11,7 +11,7 @@ from services.worker.models.base import Classifier
 from services.worker.models.predict import predict
 from services.worker.training.config import TrainConfig
 from services.worker.training.distill import Teacher
-from services.worker.training.history import Live
+from services.worker.training.history import LiveEpoch
 from services.worker.training.loop import ROBUST_VALIDATION, train
 from services.worker.training.robust import Perturb
 
@@ -41,7 +41,7 @@ def estimate_seconds(
     noise = _noise(classifier, STEPS * batch)
     moments: list[float] = []
 
-    def note(live: Live) -> None:
+    def note(live: LiveEpoch) -> None:
         del live
         moments.append(time.perf_counter())
 

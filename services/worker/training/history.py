@@ -24,7 +24,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveEpoch:
     """Figures of the epoch that is under way."""
 
     epoch: int

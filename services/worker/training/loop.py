@@ -20,7 +20,7 @@ from services.worker.training.augment import augment
 from services.worker.training.balance import class_weights, order
 from services.worker.training.config import TrainConfig
 from services.worker.training.distill import Teacher
-from services.worker.training.history import Epoch, Live, Trained
+from services.worker.training.history import Epoch, LiveEpoch, Trained
 from services.worker.training.optimize import (
     as_laid_out,
     freeze_backbone,
@@ -59,7 +59,7 @@ def train(
     perturb: Perturb | None = None,
     teacher: Teacher | None = None,
     progress: Progress | None = None,
-    watch: Callable[[Live], None] | None = None,
+    watch: Callable[[LiveEpoch], None] | None = None,
     check_cancel: CancelCheck | None = None,
     save: Callable[[State], None] | None = None,
     save_every_s: float = 60.0,
@@ -107,7 +107,7 @@ def train(
 @dataclass(frozen=True)
 class _Hooks:
     progress: Progress | None
-    watch: Callable[[Live], None] | None
+    watch: Callable[[LiveEpoch], None] | None
     check_cancel: CancelCheck | None
     save: Callable[[State], None] | None
     save_every_s: float
@@ -181,7 +181,7 @@ class _Run:
         seen = self.step * self.batch
         if hooks.watch is not None:
             rate = self.optimizer.param_groups[-1]["lr"]
-            hooks.watch(Live(self.epoch, self.step, loss / self.step, right / seen, rate))
+            hooks.watch(LiveEpoch(self.epoch, self.step, loss / self.step, right / seen, rate))
         if hooks.progress is not None:
             done = self.epoch * self.steps + self.step
             message = f"epoch {self.epoch + 1}, loss {loss / self.step:.3f}"

@@ -13,7 +13,7 @@ from services.worker.stopping import Stopped
 from services.worker.training.augment import Augmentation
 from services.worker.training.balance import class_weights
 from services.worker.training.checkpoint import pack, unpack
-from services.worker.training.history import Live
+from services.worker.training.history import LiveEpoch
 from services.worker.training.loop import (
     TrainConfig,
     Trained,
@@ -165,7 +165,7 @@ def test_class_weights_make_up_for_a_rare_class() -> None:
 
 
 def test_reports_live_figures() -> None:
-    seen: list[Live] = []
+    seen: list[LiveEpoch] = []
     trained = run(settings(epochs=2), watch=seen.append)
     assert [(live.epoch, live.step) for live in seen] == [
         (e, s) for e in (0, 1) for s in (1, 2, 3, 4)

@@ -14,7 +14,7 @@ from services.worker.jobs.attack.inputs import Photo
 from services.worker.jobs.attack.photo_search import (
     PhotoAttack,
     PhotoSearch,
-    Verdict,
+    SeenAgain,
     assemble,
     judge,
 )
@@ -134,7 +134,7 @@ def _borne_out(outcome: FaceOutcome, logits: Tensor, met: bool) -> FaceOutcome:
     )
 
 
-def _judged(outcome: FaceOutcome, verdict: Verdict) -> FaceOutcome:
+def _judged(outcome: FaceOutcome, verdict: SeenAgain) -> FaceOutcome:
     """Return an outcome as the service judges the delivered photo, whatever the search claimed."""
     # Where only the whole service errs, in its own box of the face, all queries were needed.
     asked = outcome.query_at_success or outcome.queries or None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from services.worker.attacks.base import Attack
 from services.worker.attacks.criteria import Criterion
-from services.worker.attacks.pipeline import PhotoClassifier, Square
+from services.worker.attacks.pipeline import PhotoClassifier, SquareArea
 from services.worker.attacks.results import AttackResult as FaceOutcome
 from services.worker.faces.boxes import SAME_FACE, overlap
 from services.worker.faces.crops import Pixels, crop_faces, resize, square_around
@@ -64,7 +64,7 @@ class PhotoAttack:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SeenAgain:
     """What the service says of a face in a delivered photo.
 
     ``box``: where it was found; ``None``: it was not (and is judged where it had been).
@@ -75,7 +75,7 @@ class Verdict:
     met: bool
 
 
-def judge(setting: PhotoAttack, photo: Photo, delivered: Pixels) -> list[Verdict]:
+def judge(setting: PhotoAttack, photo: Photo, delivered: Pixels) -> list[SeenAgain]:
     """Find the faces of a photo again in its attacked copy, and classify them again.
 
     A face that is no longer found is not misclassified by the service: that is no success.
@@ -88,7 +88,7 @@ def judge(setting: PhotoAttack, photo: Photo, delivered: Pixels) -> list[Verdict
     logits = setting.logits(photo, delivered, places)
     met = (setting.criterion(photo).margin(logits) < 0).tolist()
     return [
-        Verdict(box, row, met=fooled and box is not None)
+        SeenAgain(box, row, met=fooled and box is not None)
         for box, row, fooled in zip(boxes, logits, met, strict=True)
     ]
 
@@ -227,7 +227,7 @@ def _face(
     attack: Attack,
     photo: Photo,
     number: int,
-    places: Sequence[Sequence[Square]],
+    places: Sequence[Sequence[SquareArea]],
     criterion: Criterion,
     *,
     first: int,
@@ -240,7 +240,7 @@ def _face(
         require(COPIES * 3 * largest**2 * FLOAT_BYTES, what)
     patch = _around(photo, places[number])
     x0, y0, x1, y1 = patch
-    squares: list[Square] = [(x - x0, y - y0, side) for x, y, side in places[number]]
+    squares: list[SquareArea] = [(x - x0, y - y0, side) for x, y, side in places[number]]
     own = criterion.take(torch.tensor([number]))
     model = PhotoClassifier(
         setting.loaded.classifier,
@@ -269,7 +269,7 @@ def _face(
     return _Attacked(found, patch, outcome.queries, outcome.gradients, outcome.zero_gradients)
 
 
-def _around(photo: Photo, squares: Sequence[Square]) -> Patch:
+def _around(photo: Photo, squares: Sequence[SquareArea]) -> Patch:
     """Return the part of a photo that squares cover: the classifier looks at nothing else."""
     width, height = photo.size
     if photo.whole:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.worker.attacks.pipeline import Square
+from services.worker.attacks.pipeline import SquareArea
 from services.worker.attacks.region import Region
 from services.worker.faces.crops import square_around
 from services.worker.jobs.attack.inputs import Photo
@@ -49,7 +49,7 @@ def region_in_photo(
     number: int,
     *,
     patch: tuple[int, int, int, int],
-    squares: Sequence[Square],
+    squares: Sequence[SquareArea],
 ) -> Tensor:
     """Return where one face of a photo may change it, bool ``(h, w)`` of the patch.
 
@@ -91,7 +91,7 @@ def _wanted_of(
     return inside & (columns >= round(left)) & (columns < round(right))
 
 
-def _distance(square: Square, rows: Tensor, columns: Tensor) -> Tensor:
+def _distance(square: SquareArea, rows: Tensor, columns: Tensor) -> Tensor:
     """Return squared distances of pixels to a square's center, doubled to stay whole numbers."""
     x, y, side = square
     return (2 * rows + 1 - 2 * y - side) ** 2 + (2 * columns + 1 - 2 * x - side) ** 2

@@ -28,7 +28,7 @@ ME = "me"
 
 
 @dataclass(frozen=True)
-class Sides:
+class WearerSides:
     """Wearers to train on, and others to judge by. One person's photos are split instead.
 
     ``unmasked`` counts people left out because they wear a mask on no photo; ``projector`` is the
@@ -42,7 +42,7 @@ class Sides:
     projector: ModelCard | None = None
 
 
-def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> Sides:
+def read_wearers(context: JobContext, spec: GenerateMaskSpec, folder: Path) -> WearerSides:
     """Align all photos, on the disk: memory does not grow with the number of people.
 
     Raises ``invalid-input`` when nobody's face is found, or too few people's, or nobody's mask
@@ -96,7 +96,7 @@ def _chosen(pack: PackedDataset, spec: GenerateMaskSpec) -> list[DatasetItem]:
     return items
 
 
-def _by_person(everyone: Wearers, tests: set[str], seed: int, *, missed: int) -> Sides:
+def _by_person(everyone: Wearers, tests: set[str], seed: int, *, missed: int) -> WearerSides:
     names = everyone.names
     if len(names) < 2:
         raise Problem(
@@ -108,7 +108,7 @@ def _by_person(everyone: Wearers, tests: set[str], seed: int, *, missed: int) ->
         drawn = np.random.default_rng(seed).permutation(len(names))[:count]
         tests = {names[index] for index in drawn}
     apart = torch.tensor([name in tests for name in names])[everyone.people]
-    return Sides(_people(everyone, ~apart), _people(everyone, apart), missed)
+    return WearerSides(_people(everyone, ~apart), _people(everyone, apart), missed)
 
 
 def _people(everyone: Wearers, chosen: torch.Tensor) -> Wearers:
@@ -164,11 +164,11 @@ def _one_person(
     return wearer, len(spec.images) - len(found), _card(spec)
 
 
-def _split(wearer: Wearers, missed: int, projector: ModelCard | None) -> Sides:
+def _split(wearer: Wearers, missed: int, projector: ModelCard | None) -> WearerSides:
     """Keep every third photo that a design can be worn on for the figures."""
     worn = np.flatnonzero(wearer.wearable).tolist()
     if len(worn) < 3:
-        return Sides(wearer, None, missed, projector=projector)
+        return WearerSides(wearer, None, missed, projector=projector)
     held = worn[2::3]
     rest = [index for index in range(len(wearer)) if index not in held]
-    return Sides(wearer.of(rest), wearer.of(held), missed, projector=projector)
+    return WearerSides(wearer.of(rest), wearer.of(held), missed, projector=projector)

@@ -10,7 +10,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from services.worker.jobs.generate_mask.hog import job as generate_mask_hog
-from services.worker.jobs.generate_mask.inputs import Sides, one_person, read_wearers
+from services.worker.jobs.generate_mask.inputs import WearerSides, one_person, read_wearers
 from services.worker.jobs.generate_mask.live import LiveDesigns
 from services.worker.jobs.generate_mask.pictures import curves, sheet, worn
 from services.worker.jobs.generate_mask.verify import judge
@@ -55,7 +55,7 @@ class _Made:
     generator: nn.Module
     architecture: Architecture
     run: MaskRun | None
-    sides: Sides | None
+    sides: WearerSides | None
     roles: Roles | None
     embeddings: Tensor | None = None  # of the people whom a conditional generator draws for
 
@@ -176,7 +176,7 @@ def _train(context: JobContext, spec: GenerateMaskSpec, folder: str) -> _Made:
     return _Made(trained.generator, spec.generator, trained, sides, roles, embeddings)
 
 
-def _known(sides: Sides) -> Wearers:
+def _known(sides: WearerSides) -> Wearers:
     """Return the photos that designs for the people shown are drawn from: none that judges them."""
     if sides.held_out is None or len(sides.training.names) == 1:
         return sides.training
@@ -268,7 +268,7 @@ def _epoch(epoch: MaskEpoch) -> MaskEpochFigures:
     )
 
 
-def _counts(sides: Sides | None, *, people: bool) -> dict[str, int]:
+def _counts(sides: WearerSides | None, *, people: bool) -> dict[str, int]:
     if sides is None:
         return {}
     held = sides.held_out
@@ -289,7 +289,7 @@ def _warnings(spec: GenerateMaskSpec, made: _Made) -> Sequence[str]:
     return warnings
 
 
-def _of_projector(sides: Sides) -> list[str]:
+def _of_projector(sides: WearerSides) -> list[str]:
     warnings = ["`cnn` learned from synthetic surgical masks; `nothing` wears the photo's own mask"]
     if sides.unmasked:
         warnings.append(f"{sides.unmasked} people wear a mask on no photo and were left out")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.worker.encoding import thumbnail
-from services.worker.masks.training import Live
+from services.worker.masks.training import LiveRun
 
 SHOW_SECONDS = 5.0
 SHOW_SHARE = 0.05  # of the run so far: events of a long one stay few
@@ -20,7 +20,7 @@ class LiveDesigns:
         self._began = time.monotonic()
         self._show_at = self._began + SHOW_SECONDS
 
-    def __call__(self, live: Live) -> None:
+    def __call__(self, live: LiveRun) -> None:
         """Look at a run after an epoch."""
         now = time.monotonic()
         if now < self._show_at:

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import torch
 
-from services.worker.jobs.generate_mask.inputs import Sides
+from services.worker.jobs.generate_mask.inputs import WearerSides
 from services.worker.jobs.kit.rates import as_accuracy
 from services.worker.jobs.kit.recognizers import LEAST_RANK_1, LoadedRecognizer, Roles, held_out
 from services.worker.masks.designs import Designs
@@ -21,7 +21,7 @@ BLUE, WHITE = (0.35, 0.6, 0.85), (0.92, 0.92, 0.92)
 
 def judge(
     spec: GenerateMaskSpec,
-    sides: Sides,
+    sides: WearerSides,
     roles: Roles,
     *,
     ours: Designs,
@@ -87,7 +87,7 @@ def _mask_judge(loaded: LoadedRecognizer, wearers: Wearers) -> MaskJudge | None:
 
 def _seen(
     spec: GenerateMaskSpec,
-    sides: Sides,
+    sides: WearerSides,
     loaded: LoadedRecognizer,
     judge: MaskJudge | None,
     design: Designs | None,

@@ -43,7 +43,7 @@ def import_isolated(
     except Refused as error:
         raise Problem(problem, f"The {what} is refused: {error.detail}.") from error
     except OverLimit as error:
-        told = f"taking it in needs more than {_told(str(error), limits)}"
+        told = f"taking it in needs more than {_exceeded(str(error), limits)}"
         raise Problem(problem, f"The {what} is refused: {told}.") from error
     except ProcessDied as error:
         if not error.crashed:  # a fault of ours: an incident
@@ -52,7 +52,7 @@ def import_isolated(
         raise Problem(problem, f"The {what} is refused: {told}.") from error
 
 
-def _told(what: str, limits: ProcessLimits) -> str:
+def _exceeded(what: str, limits: ProcessLimits) -> str:
     return {
         "memory": f"{limits.memory_bytes} bytes of memory",
         "disk": f"{limits.file_bytes} bytes on disk",

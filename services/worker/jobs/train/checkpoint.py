@@ -15,7 +15,7 @@ from services.worker.models.base import Classifier
 from services.worker.runtime.context import JobContext
 from services.worker.training.checkpoint import pack, unpack
 from services.worker.training.distill import Teacher
-from services.worker.training.history import Epoch, Live, Trained
+from services.worker.training.history import Epoch, LiveEpoch, Trained
 from services.worker.training.loop import State, train
 from services.worker.training.transfer import train_head
 from shared.results.train import EpochFigures
@@ -100,10 +100,10 @@ class CheckpointedTraining:
             "resume": resume,
         }
 
-    def _watch(self, phase: str, steps: int) -> Callable[[Live], None]:
+    def _watch(self, phase: str, steps: int) -> Callable[[LiveEpoch], None]:
         first: list[tuple[int, float]] = []
 
-        def watch(live: Live) -> None:
+        def watch(live: LiveEpoch) -> None:
             before = self.phases.index(phase) * self.plan.config.epochs
             done = round(1000 * (before + live.epoch + live.step / steps))
             first[:] = first or [(done, time.monotonic())]

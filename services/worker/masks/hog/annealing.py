@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.worker.masks.hog.checkpoint import Checkpoint, pack, unpack
+from services.worker.masks.hog.checkpoint import AnnealingState, pack, unpack
 from services.worker.masks.hog.detector import Detections, Picture, detect
 from services.worker.masks.hog.objectives import Rating
 from services.worker.masks.hog.pattern import State
@@ -32,7 +32,7 @@ SAME_FITNESS = 1e-3  # another CPU may add in another order
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveAnnealing:
     """An annealing that goes on: its best pattern can be drawn."""
 
     step: int
@@ -75,7 +75,7 @@ def anneal(
     hot: float = HOT,
     cooling: float = COOLING,
     progress: Progress | None = None,
-    watch: Callable[[Live], None] | None = None,
+    watch: Callable[[LiveAnnealing], None] | None = None,
     check_cancel: CancelCheck | None = None,
     save: Callable[[bytes], None] | None = None,
     save_every_s: float = 60.0,
@@ -157,7 +157,7 @@ def _check(steps: int, batch: int, hot: float, cooling: float, save_every_s: flo
 
 
 class _Run:
-    state: Checkpoint
+    state: AnnealingState
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class _Run:
         first = pattern.start(self._rng(0, 0))
         around = [pattern.propose(first, self._rng(0, 1 + k), 1.0) for k in range(CALIBRATION)]
         rating, *neighbors = pool.rate([first, *around], check)
-        self.state = Checkpoint(
+        self.state = AnnealingState(
             step=0,
             evaluations=1 + CALIBRATION,
             spread=_mean_change(rating, neighbors),
@@ -243,11 +243,11 @@ class _Run:
         now.evaluations += self._batch
         now.history.append((now.current.fitness, now.best.fitness, float(now.best.found)))
 
-    def live(self) -> Live:
+    def live(self) -> LiveAnnealing:
         """Return where the run is."""
         now = self.state
         best = now.best_state
-        return Live(
+        return LiveAnnealing(
             now.step,
             self._steps,
             self._temperature,

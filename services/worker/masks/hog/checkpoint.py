@@ -14,7 +14,7 @@ from services.worker.masks.hog.pattern import State
 
 
 @dataclass
-class Checkpoint:
+class AnnealingState:
     """Everything that the next step depends on, and the past."""
 
     step: int
@@ -28,7 +28,7 @@ class Checkpoint:
     history: list[tuple[float, float, float]]
 
 
-def pack(checkpoint: Checkpoint, settings: Mapping[str, object]) -> bytes:
+def pack(checkpoint: AnnealingState, settings: Mapping[str, object]) -> bytes:
     """Return a safetensors file with the state and the settings of its run."""
     document = {
         "settings": settings,
@@ -46,7 +46,7 @@ def pack(checkpoint: Checkpoint, settings: Mapping[str, object]) -> bytes:
     return save(arrays)
 
 
-def unpack(data: bytes, settings: Mapping[str, object]) -> Checkpoint:
+def unpack(data: bytes, settings: Mapping[str, object]) -> AnnealingState:
     """Return the state that ``pack`` wrote.
 
     Raises ``ValueError`` when the data are no checkpoint, or their run had other settings.
@@ -56,7 +56,7 @@ def unpack(data: bytes, settings: Mapping[str, object]) -> Checkpoint:
         document = json.loads(arrays["document"].tobytes())
         earlier = document["settings"]
         ratings = {name: _rating(document[name]) for name in ("start", "current", "best")}
-        checkpoint = Checkpoint(
+        checkpoint = AnnealingState(
             step=document["step"],
             evaluations=document["evaluations"],
             spread=document["spread"],

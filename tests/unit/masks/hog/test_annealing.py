@@ -11,7 +11,7 @@ import pytest
 
 from services.worker.masks.hog.annealing import (
     HogResult,
-    Live,
+    LiveAnnealing,
     anneal,
 )
 from services.worker.masks.hog.baseline import best_tiling, own_face
@@ -144,11 +144,11 @@ def test_the_seed_decides(pattern: Any) -> None:
     assert not np.array_equal(first.pattern, other.pattern)
 
 
-def stop_after(steps: int) -> tuple[Callable[[Live], None], Callable[[], None]]:
+def stop_after(steps: int) -> tuple[Callable[[LiveAnnealing], None], Callable[[], None]]:
     """Return a watch and a check that cancel when so many steps were made."""
     seen = [0]
 
-    def watch(live: Live) -> None:
+    def watch(live: LiveAnnealing) -> None:
         seen[0] = live.step
 
     def check() -> None:
@@ -236,7 +236,7 @@ def test_progress_is_told_and_the_best_can_be_drawn() -> None:
     told: list[tuple[int, int, str]] = []
     pictures: list[Any] = []
 
-    def watch(live: Live) -> None:
+    def watch(live: LiveAnnealing) -> None:
         pictures.append(live.draw())
         assert live.best.fitness >= live.current.fitness
         assert pictures[-1].mean() == live.best.fitness

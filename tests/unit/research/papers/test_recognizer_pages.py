@@ -25,7 +25,7 @@ from research.papers.cloaking.portraits import (
 )
 from research.papers.masks import __main__ as masks
 from research.papers.masks import runs as masks_runs
-from research.papers.masks.page import Line, able_among, page
+from research.papers.masks.page import DesignRow, able_among, page
 from services.worker.evaluation.metrics import wilson
 from services.worker.faces.cloaking.config import PRESETS
 from services.worker.faces.detection import FaceDetector
@@ -181,7 +181,7 @@ def test_a_judge_that_knows_few_in_plain_masks_cannot_say_that_a_goal_is_met() -
         for name, known in (("nothing", 95), ("plain blue", 66), ("plain white", 50))
     }
     lines = [
-        Line(
+        DesignRow(
             "pixels, free",
             (against,),
             MaskConfig(),
@@ -217,7 +217,7 @@ def test_a_judge_of_few_people_judges_in_the_largest_gallery_that_it_can() -> No
     assert plain.among(largest).value == pytest.approx(chance[largest])
     controls = {name: {JUDGE: plain} for name in ("nothing", "plain blue")}
     ours = {SURROGATE: seen(2), JUDGE: seen(3, worse=20)}
-    line = Line("pixels, free", (SURROGATE,), MaskConfig(), 1.0, 6, 1.0, ours)
+    line = DesignRow("pixels, free", (SURROGATE,), MaskConfig(), 1.0, 6, 1.0, ours)
 
     text = page([line], controls, people=50, probes=100, enrolled=8, command="python -m x")
 

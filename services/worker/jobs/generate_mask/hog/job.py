@@ -10,7 +10,7 @@ from services.worker.jobs.generate_mask.hog.report import draw_design, report
 from services.worker.jobs.kit import checkpoint
 from services.worker.jobs.kit.checkpoint import CheckpointWriter
 from services.worker.jobs.kit.files import store
-from services.worker.masks.hog.annealing import HogResult, Live, anneal
+from services.worker.masks.hog.annealing import HogResult, LiveAnnealing, anneal
 from services.worker.masks.hog.grid import ColorGrid
 from services.worker.masks.hog.objectives import Decoys, Hide
 from services.worker.masks.hog.pattern import Pattern
@@ -139,7 +139,7 @@ class _Annealing:
             resume=resume,
         )
 
-    def _watch(self, live: Live) -> None:
+    def _watch(self, live: LiveAnnealing) -> None:
         figures = {
             "step": live.step,
             "fitness": round(live.current.fitness, 4),
