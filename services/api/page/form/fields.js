@@ -20,7 +20,7 @@ export function fieldFor(name, schema, context, { required = false, path = [] } 
   if (tagged(inner, defs)) return isNullable ? new Optional(options, (one) => new Union(one)) : new Union(options);
   if (inner.anyOf) return new Either(options);
   if (inner.type === "array" && isImageId(deref(inner.items, defs))) return new Photos(options);
-  if (inner.type === "array" && inner.prefixItems) return new Optional(options, (one) => new Tuple(one));
+  if (inner.type === "array" && inner.prefixItems) return isNullable ? new Optional(options, (one) => new Tuple(one)) : new Tuple(options);
   if (inner.type === "array") return isNullable ? new Optional(options, (one) => new Growing(one)) : new Growing(options);
   if (inner.type === "object" && inner.properties) return isNullable ? new Optional(options, (one) => new Group(one)) : new Group(options);
   if (inner.type === "object") return new Pairs(options);

@@ -36,6 +36,7 @@ export async function show(place, { job, result, signal }) {
       card.append(h("section", { class: "face-facts", "aria-label": `Face ${number + 1}` },
         h("p", {}, h("strong", {}, `Face ${number + 1} `), verdictBadge(face.verdict), view ? button("Look at it", async () => view.lookAt(face.box), { class: "link" }) : null),
         h("p", {}, verdictSentence(face.verdict), face.match_probability === null || face.match_probability === undefined ? "" : ` A strong recognizer matches it with a probability of ${percent(face.match_probability)}${face.match_interval ? ` (${percent(face.match_interval[0])} to ${percent(face.match_interval[1])})` : ""}.`),
+        named(face),
         (face.lowered_by ?? []).length ? h("p", { class: "hint" }, `Why not better: ${face.lowered_by.join("; ")}.`) : null,
         details("What recognizers answer", {}, table({
           caption: `Similarity of face ${number + 1} to the clean photo, from −1 to 1`, columns: ["Recognizer", "Role", "Before", "After", "After JPEG", "At half the size", "After blur"],
@@ -49,4 +50,12 @@ export async function show(place, { job, result, signal }) {
       card.append(box);
     }
   }
+}
+
+// Whom recognizers take a face for, where the job named people.
+function named(face) {
+  const told = face.similarities.filter((one) => one.named_before && one.named_after);
+  if (!told.length) return null;
+  const who = (one) => `${one.name ?? "nobody named"} (${percent(one.probability, 0)})`;
+  return table({ caption: "Whom recognizers take this face for", columns: ["Recognizer", "Role", "Before", "After"], rows: told.map((one) => [one.recognizer, one.role === "judge" ? "judges" : "searched with", who(one.named_before), who(one.named_after)]) });
 }

@@ -10,7 +10,7 @@ import { liveCurves } from "./live.js";
 import { figureOf, whenNear } from "./pictures.js";
 
 export async function show(place, { job, result, signal }) {
-  place.append(h("p", { class: "note" }, `These designs were tested on pictures alone (${result.tested}).`));
+  if (!result.warnings.length) place.append(h("p", { class: "note" }, `These designs were tested on pictures alone (${result.tested}).`));
   if (result.sheet) place.append(await figureOf(job, result.sheet, "All designs", signal));
   if (result.worn) place.append(await figureOf(job, result.worn, "Designs as worn by people who were held out", signal));
   place.append(h("h2", {}, "To print"), h("ul", { class: "designs" }, result.designs.map((design, index) => {

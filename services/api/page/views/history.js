@@ -9,6 +9,7 @@ import { deleteJob } from "./deleting.js";
 import { jobRow } from "./rows.js";
 
 const PAGE = 50;
+const MOMENT_MS = 700;
 
 export async function show(outlet, { query, signal }) {
   const jobs = new Map();
@@ -24,9 +25,13 @@ export async function show(outlet, { query, signal }) {
   const fits = (job) => (!kind.value || job.kind === kind.value) && (!state.value || job.state === state.value);
   const draw = () => {
     const shown = [...jobs.values()].filter(fits).sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : a.id < b.id ? 1 : -1));
-    const focused = document.activeElement?.closest?.("[data-job]")?.dataset.job;
+    const row = document.activeElement?.closest?.("[data-job]");
+    const place = row && [row.dataset.job, [...row.querySelectorAll("a, button")].indexOf(document.activeElement)];
     list.replaceChildren(...shown.map((job) => jobRow(job, ...actions(job))));
-    if (focused) list.querySelector(`[data-job="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
+    if (place) {
+      const again = list.querySelector(`[data-job="${CSS.escape(place[0])}"]`)?.querySelectorAll("a, button");
+      (again?.[place[1]] ?? again?.[0])?.focus({ preventScroll: true });
+    }
     none.textContent = shown.length ? "" : "Nothing here yet.";
   };
   const actions = (job) => [
@@ -68,10 +73,22 @@ export async function show(outlet, { query, signal }) {
 
   async function live() {
     let waiting = null;
+    const young = new Map();
     const soon = () => (waiting ??= setTimeout(() => ((waiting = null), signal.aborted || draw()), 100));
     for await (const { kind: what, data } of follow("/v1/events", { signal })) {
-      if (what === "deleted") jobs.delete(data.id);
-      else if (what === "job") {
+      if (what === "deleted") {
+        jobs.delete(data.id);
+        young.delete(data.id);
+      } else if (what === "job" && !jobs.has(data.id)) {
+        // Frames of a camera are jobs that live for a moment: they are not worth a row.
+        if (!young.has(data.id)) setTimeout(() => {
+          if (young.has(data.id)) jobs.set(data.id, young.get(data.id));
+          young.delete(data.id);
+          soon();
+        }, MOMENT_MS);
+        young.set(data.id, data);
+        continue;
+      } else if (what === "job") {
         const before = jobs.get(data.id);
         if (before && before.state !== data.state && !isLive(data)) announce(`${kindTitle(data.kind)}: ${STATES[data.state]}.`);
         jobs.set(data.id, data);

@@ -13,6 +13,8 @@ import { STATE_SENTENCES, isLive, kindTitle } from "../words.js";
 import { deleteJob } from "./deleting.js";
 import { progressBar, stateBadge } from "./rows.js";
 
+const hasPhotos = (job) => JSON.stringify(job.spec ?? {}).includes('"img_');
+
 export async function show(outlet, { params: { id }, signal }) {
   const url = `/v1/jobs/${encodeURIComponent(id)}`;
   let job = await getJson(url, { signal });
@@ -39,8 +41,8 @@ export async function show(outlet, { params: { id }, signal }) {
           announce("Canceling.");
         }) : null,
         rerun,
-        button("Delete with its photos", async () => {
-          if (!(await confirmed("Delete this job?", "Its photos and results go with it. This cannot be undone.", "Delete"))) return;
+        button(hasPhotos(job) ? "Delete with its photos" : "Delete", async () => {
+          if (!(await confirmed("Delete this job?", `Its ${hasPhotos(job) ? "photos and " : ""}results go with it. This cannot be undone.`, "Delete"))) return;
           const left = await deleteJob(job.id);
           announce(left ? `Deleted. ${plural(left, "photo")} stay: another job still needs them.` : "Deleted.");
           go("/jobs");
@@ -87,6 +89,7 @@ export async function show(outlet, { params: { id }, signal }) {
     if (signal.aborted) return;
     job = await refresh();
     drawHead();
+    live.replaceChildren(); // the result has its own curves
     await ended();
   }
 

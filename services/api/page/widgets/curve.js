@@ -19,6 +19,7 @@ export function curve({ title, xWords = "epoch", series }) {
     if (!all.length) return;
     const xs = all.map(([x]) => x);
     const ys = all.map(([, y]) => y);
+    series.forEach((one, index) => (legend.children[index].hidden = !points.get(one.name).length));
     let [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     if (x0 === x1) x1 = x0 + 1;
     if (y0 === y1) (y0 -= 0.5), (y1 += 0.5);
@@ -26,7 +27,7 @@ export function curve({ title, xWords = "epoch", series }) {
     const py = (y) => H - BOTTOM - ((y - y0) / (y1 - y0)) * (H - TOP - BOTTOM);
     const ticks = [0, 0.5, 1].map((share) => y0 + share * (y1 - y0));
     const steps = [x0, Math.round((x0 + x1) / 2), x1].filter((x, index, them) => them.indexOf(x) === index);
-    plot.setAttribute("aria-label", `${title}: ${series.map((one) => `${one.words} ${figure(points.get(one.name).at(-1)?.[1])}`).join(", ")} at the last ${xWords}`);
+    plot.setAttribute("aria-label", `${title}: ${series.filter((one) => points.get(one.name).length).map((one) => `${one.words} ${figure(points.get(one.name).at(-1)?.[1])}`).join(", ")} at the last ${xWords}`);
     plot.replaceChildren(
       ...ticks.flatMap((y) => [svg("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: py(y), y2: py(y) }), svg("text", { x: LEFT - 6, y: py(y) + 4, "text-anchor": "end" }, figure(y))]),
       ...steps.map((x) => svg("text", { x: px(x), y: H - 10, "text-anchor": x === x0 ? "start" : x === x1 ? "end" : "middle" }, x === x0 ? `${xWords} ${figure(x)}` : figure(x))),
