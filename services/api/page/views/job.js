@@ -56,7 +56,6 @@ export async function show(outlet, { params: { id }, signal }) {
   }
 
   async function watch() {
-    let drawn = 0;
     try {
       for await (const { kind, data } of follow(`${url}/events`, { signal, isOver: async () => !isLive(await refresh()) })) {
         if (kind === "progress") {
@@ -68,15 +67,11 @@ export async function show(outlet, { params: { id }, signal }) {
           if (isLive(job)) announce(STATE_SENTENCES[kind]);
         }
         curves.add(kind, data);
-        if (isLive(job) && Date.now() - drawn > 100) {
-          drawn = Date.now();
-          const bar = head.querySelector("progress");
-          const word = head.querySelector("#job-word");
-          if (!bar || kind !== "progress") drawHead();
-          else {
-            if (data.total) (bar.max = data.total), (bar.value = Math.min(data.done, data.total));
-            word.textContent = data.message || STATE_SENTENCES[job.state];
-          }
+        const bar = head.querySelector("progress");
+        if (kind in STATE_SENTENCES || !bar) drawHead();
+        else if (kind === "progress") {
+          if (data.total) (bar.max = data.total), (bar.value = Math.min(data.done, data.total));
+          head.querySelector("#job-word").textContent = data.message || STATE_SENTENCES[job.state];
         }
       }
     } catch (error) {
