@@ -6,7 +6,7 @@ import { plural } from "../format.js";
 import { announce, button, confirmed } from "../shell.js";
 import { STATES, isLive, kindTitle } from "../words.js";
 import { deleteJob } from "./deleting.js";
-import { jobRow } from "./rows.js";
+import { jobRow, updateRow } from "./rows.js";
 
 const PAGE = 50;
 const MOMENT_MS = 700;
@@ -25,10 +25,19 @@ export async function show(outlet, { query, signal }) {
   const fits = (job) => (!kind.value || job.kind === kind.value) && (!state.value || job.state === state.value);
   const draw = () => {
     const shown = [...jobs.values()].filter(fits).sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : a.id < b.id ? 1 : -1));
-    const row = document.activeElement?.closest?.("[data-job]");
-    const place = row && [row.dataset.job, [...row.querySelectorAll("a, button")].indexOf(document.activeElement)];
-    list.replaceChildren(...shown.map((job) => jobRow(job, ...actions(job))));
-    if (place) {
+    const kept = new Map([...list.children].map((row) => [row.dataset.job, row]));
+    const rows = shown.map((job) => {
+      const row = kept.get(job.id);
+      if (row?.dataset.state !== job.state) return jobRow(job, ...actions(job));
+      updateRow(row, job);
+      return row;
+    });
+    const held = document.activeElement?.closest?.("[data-job]");
+    const place = held && [held.dataset.job, [...held.querySelectorAll("a, button")].indexOf(document.activeElement)];
+    // Moves nothing that is in its place already.
+    rows.forEach((row, index) => row === list.children[index] || list.insertBefore(row, list.children[index] ?? null));
+    while (list.children.length > rows.length) list.lastElementChild.remove();
+    if (place && !list.contains(document.activeElement)) {
       const again = list.querySelector(`[data-job="${CSS.escape(place[0])}"]`)?.querySelectorAll("a, button");
       (again?.[place[1]] ?? again?.[0])?.focus({ preventScroll: true });
     }
