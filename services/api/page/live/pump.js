@@ -22,9 +22,8 @@ export class Pump {
       return;
     }
     this.flying++;
-    let frame = null;
     try {
-      frame = await this.grab();
+      const frame = await this.grab();
       const answer = await this.ask(frame);
       if (this.signal.aborted) return;
       if (frame.at < this.shownAt) {
@@ -43,7 +42,6 @@ export class Pump {
       this.notBefore = performance.now() + Math.min(5000, 250 * 2 ** this.failures++);
       this.onerror(error, this.failures);
     } finally {
-      frame?.bitmap.close();
       this.flying--;
     }
   }

@@ -124,7 +124,7 @@ export async function show(outlet, { signal }) {
   }
 
   async function draw(frame, plain) {
-    paint(canvas, frame.bitmap, plain, frame);
+    paint(canvas, plain, frame);
     const counts = Object.entries(plain.counts).filter(([, n]) => n).map(([label, n]) => `${n} × ${labelWords(label)}`).join(", ") || "No face";
     word.textContent = counts;
     if (counts !== said) announce(counts);
@@ -132,14 +132,14 @@ export async function show(outlet, { signal }) {
   }
 }
 
-function paint(canvas, bitmap, result, { width, height }) {
+function paint(canvas, result, { picture, width, height }) {
   const scale = 640 / width;
   if (canvas.height !== Math.round(height * scale)) {
     canvas.height = Math.round(height * scale);
     canvas.parentElement.style.aspectRatio = `${width} / ${height}`;
   }
   const context = canvas.getContext("2d");
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   context.font = "600 20px system-ui, sans-serif";
   context.lineWidth = 4;
   for (const { box, label, probabilities } of result.images[0].faces) {
