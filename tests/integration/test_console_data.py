@@ -4,6 +4,7 @@ import io
 import re
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.archives import zipped
 from tests.fixtures.browser import Browser
+from tests.integration.test_runtime_serve import Serve
 from tests.unit.api.service import picture
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -176,3 +178,35 @@ def test_boxes_are_drawn_with_the_mouse_and_photos_pasted_and_dropped(browser: B
         )
     )
     assert [len(boxes) for boxes in faces] == [1, 0]
+
+
+def test_a_model_is_brought_with_its_card(
+    browser: Browser, console_service: Serve, tmp_path: Path
+) -> None:
+    base = f"http://127.0.0.1:{console_service.port}"
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(httpx.get(f"{base}/v1/models/mask-cnn-32/weights").content)
+    card = httpx.get(f"{base}/v1/models/mask-cnn-32").json()
+    browser.open("/models")
+    browser.click("Add a model")
+    browser.find("input[type=file]").send_keys(str(weights))
+    fill(browser, "Name", "again")
+    fill(browser, "Architecture", card["architecture"])
+    fill(browser, "Input size", str(card["input_size"][0]))
+    for label in card["classes"]:
+        browser.click("Add to classes")
+        browser.run(
+            "const field = [...document.querySelectorAll('.growing input')].at(-1);"
+            "field.value = arguments[0]; field.dispatchEvent(new Event('input'))",
+            label,
+        )
+    browser.click("Show as curl, Python, JSON")
+    browser.says("-F file=@'weights.safetensors'", "pre.code")
+    browser.click("Upload")
+    assert browser.ended() == "Done", browser.text("main")
+    browser.click("again", "main .lead")
+    browser.says("Yours")
+    browser.click("Delete")
+    browser.click("Delete", "dialog")
+    browser.says("Add a model")
+    assert "again" not in browser.text("main")
