@@ -108,6 +108,7 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     began = alive = time.monotonic()
     sent: dict[str, int] = {}  # number of the last event of each job that was told
+    there: dict[str, float | None] = {}  # when each of those jobs ended that should be found again
     yield b"retry: 1000\n\n"
     while time.monotonic() - began < LONGEST_STREAM_SECONDS and not resources.watcher.closing:
         try:
@@ -130,6 +131,9 @@ async def _events(
                 yield event if moment is None else f"id: {moment:.6f}\n".encode() + event
             alive = time.monotonic()
         sent = {mark.job_id: mark.event_seq for mark in marks}
+        for job_id in _vanished(there, marks, from_):
+            yield _deleted(job_id)
+        there = {mark.job_id: mark.finished_at for mark in marks if not mark.deleted}
         if since is None and not news:
             # Something to resume from, though nothing has happened yet.
             yield f"id: {now:.6f}\nevent: ready\ndata: {{}}\n\n".encode()
@@ -141,14 +145,30 @@ async def _events(
             yield b": still here\n\n"
 
 
+def _vanished(there: dict[str, float | None], marks: list[Mark], since: float | None) -> list[str]:
+    """Return the jobs that should have been found and were not: not even a tombstone is left."""
+    if len(marks) == MOST_JOBS:
+        return []  # older ones were passed over
+    found = {mark.job_id for mark in marks}
+    return [
+        job_id
+        for job_id, end in there.items()
+        if job_id not in found and (end is None or (since is not None and end > since))
+    ]
+
+
+def _deleted(job_id: str) -> bytes:
+    return f"event: deleted\ndata: {json.dumps({'id': job_id})}\n\n".encode()
+
+
 def _encoded(resources: Resources, tenant: str, marks: list[Mark]) -> list[bytes]:
     wanted = [mark.job_id for mark in marks if not mark.deleted]
     rows = {row.id: row for row in resources.repository.activity.listed(tenant, wanted)}
     events = []
     for mark in marks:
         row = rows.get(mark.job_id)
-        kind, data = "deleted", json.dumps({"id": mark.job_id})
-        if row is not None:
-            kind, data = "job", JobSummary.of(row).model_dump_json()
-        events.append(f"event: {kind}\ndata: {data}\n\n".encode())
+        if row is None:
+            events.append(_deleted(mark.job_id))
+        else:
+            events.append(f"event: job\ndata: {JobSummary.of(row).model_dump_json()}\n\n".encode())
     return events

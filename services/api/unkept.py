@@ -38,7 +38,7 @@ async def unkept(answering: Awaitable[Response], resources: Resources, job: Job)
 
 def _forget(resources: Resources, job: Job) -> None:
     images = resources.repository.jobs.own_images(job.tenant_id, job.id)
-    if not resources.repository.jobs.purge(job.tenant_id, job.id):
+    if not resources.repository.jobs.purge(job.tenant_id, job.id, tombstone=False):
         return
     # The keeper sweeps these, too, and again when no worker can be writing any more.
     with suppress(ObjectStoreUnavailableError):

@@ -19,6 +19,7 @@ class Mark:
 
     job_id: str
     event_seq: int
+    finished_at: float | None  # null: it lives
     deleted: bool
 
 
@@ -51,7 +52,7 @@ class ActivityQueries(Queries):
             expired = and_(Job.state == "expired", Job.expires_at > since - LATE_EXPIRY_SECONDS)
             ways += [Job.finished_at > since, Job.deleted_at > since, expired]
         query = (
-            select(Job.id, Job.event_seq, Job.deleted_at)
+            select(Job.id, Job.event_seq, Job.finished_at, Job.deleted_at)
             .where(Job.tenant_id == tenant_id, or_(*ways))
             .order_by(Job.created_at.desc(), Job.id.desc())
             .limit(limit)
@@ -59,7 +60,7 @@ class ActivityQueries(Queries):
         with self._read() as session:
             now = self._now(session)
             rows = session.execute(query).all()
-        return now, [Mark(job_id, seq, gone is not None) for job_id, seq, gone in rows]
+        return now, [Mark(job_id, seq, end, gone is not None) for job_id, seq, end, gone in rows]
 
     def listed(self, tenant_id: str, job_ids: Sequence[str]) -> list[ListedJob]:
         """Return what a list says of these jobs; of those that are gone, nothing."""

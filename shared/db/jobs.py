@@ -322,14 +322,19 @@ class JobQueries(Queries):
             )
 
     @frees_space
-    def purge(self, tenant_id: str, job_id: str) -> bool:
-        """Delete a job and all its bytes; a live one stops without a result."""
+    def purge(self, tenant_id: str, job_id: str, *, tombstone: bool = True) -> bool:
+        """Delete a job and all its bytes; a live one stops without a result.
+
+        Without a ``tombstone`` not even its row stays: for jobs that come by the thousand.
+        """
         with self._write() as session:
             job = session.scalar(_visible(tenant_id).where(Job.id == job_id).with_for_update())
             if job is None:
                 return False
             state = job.state if job.finished_at is not None else "cancelled"
             self._wipe(session, job, state=state, deleted=True)
+            if not tombstone:  # who still holds it finds no row, and so no claim
+                session.execute(delete(Job).where(Job.id == job_id))
             return True
 
     def counts(self) -> list[tuple[str, str, int]]:

@@ -69,6 +69,21 @@ def test_a_list_can_follow_all_jobs_by_one_stream(service: Service) -> None:
         assert json.loads(wait_for(events, new, "deleted")["data"]) == {"id": new}
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_job_that_leaves_no_trace_is_told_to_be_gone(service: Service, ends: bool) -> None:
+    jobs = service.resources.repository.jobs
+    with following(service) as events:
+        gone, stays = service.create(), service.create()
+        wait_for(events, stays, "queued")
+        if ends:
+            service.finish(gone)
+            wait_for(events, gone, "succeeded")
+        assert jobs.purge("default", gone, tombstone=False)
+        wait_for(events, gone, "deleted")
+        service.finish(stays)
+        wait_for(events, stays, "succeeded")
+
+
 def test_who_comes_back_hears_what_was_missed(service: Service) -> None:
     lived, ended, deleted = (service.create() for _ in range(3))
     with following(service) as events:

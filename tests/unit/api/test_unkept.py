@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 
+from shared.db.tables import Image, Job
 from tests.unit.api.service import Service, assert_problem, picture
 
 URL = "/v1/jobs/classify?keep=false"
@@ -30,8 +32,10 @@ def a_worker(service: Service) -> Iterator[None]:
 
 
 def nothing_is_left(service: Service) -> bool:
-    """Whether neither a job, a photo nor a file is there."""
-    return service.client.get("/v1/jobs").json()["jobs"] == [] and service.stored_files() == []
+    """Whether neither a job, its tombstone, a photo nor a file is there."""
+    with service.resources.repository.engine.connect() as connection:
+        rows = [connection.scalar(select(func.count()).select_from(one)) for one in (Job, Image)]
+    return rows == [0, 0] and service.stored_files() == []
 
 
 def test_when_the_answer_is_there_nothing_else_is(service: Service) -> None:
@@ -78,6 +82,15 @@ def test_without_a_wait_there_would_be_no_answer(service: Service) -> None:
     answer = service.client.post(URL, files={"image": picture()})
     assert_problem(answer, 400, "invalid-header")
     assert nothing_is_left(service)
+
+
+def test_a_worker_that_still_holds_it_is_told_that_it_lost_it(service: Service) -> None:
+    job_id = service.create()
+    job = service.claim(job_id)
+    assert service.resources.repository.jobs.purge("default", job_id, tombstone=False)
+    claims = service.resources.repository.claims
+    assert claims.progress(job_id, job.fence, {"done": 1, "total": 2}) is None
+    assert not claims.finish(job_id, job.fence, state="succeeded", retention_seconds=60, result={})
 
 
 def test_photos_that_were_uploaded_before_stay(service: Service) -> None:
