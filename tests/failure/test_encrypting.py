@@ -82,7 +82,9 @@ def test_a_verdict_that_is_required_and_not_reached_delivers_no_photo(
     assert job["artifact_count"] == 0
 
 
-def test_a_killed_worker_leaves_the_same_photo_as_none(stack: Stack, client: httpx.Client) -> None:
+def test_a_killed_worker_leaves_its_photos_and_the_same_as_none(
+    stack: Stack, client: httpx.Client
+) -> None:
     stack.keeper()
     first = stack.start(WORKER)
 
@@ -95,17 +97,20 @@ def test_a_killed_worker_leaves_the_same_photo_as_none(stack: Stack, client: htt
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
+    def done(job_id: str) -> int:
+        seen = client.get(f"/v1/jobs/{job_id}").json()
+        assert seen["state"] != "succeeded", "over before it could be killed"
+        return int((seen["progress"] or {}).get("done", 0))
+
     broken = post()
-    stack.wait(
-        lambda: (client.get(f"/v1/jobs/{broken}").json()["progress"] or {}).get("done", 0) >= 5,
-        what="some steps",
-        seconds=90,
-    )
+    stack.wait(lambda: done(broken) > 100, what="the first photo of two", seconds=120)
     end(first)
+    assert stack.repository.claims.checkpoint_files(broken), "the first photo is kept"
     stack.start(WORKER)
     whole = post()
     jobs = [finished(client, one) for one in (broken, whole)]
 
+    assert (stack.repository.jobs.get("default", broken) or pytest.fail("gone")).losses >= 1
     pictures = []
     for job in jobs:
         assert job["state"] == "succeeded", job

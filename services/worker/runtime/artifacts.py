@@ -57,15 +57,20 @@ class Artifacts:
         (self._left.add if stopped else self._left.discard)(name)
         return name
 
-    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
-        """Make an artifact that an earlier attempt stored this one's; false when it is gone."""
+    def take_over(
+        self, name: str, media_type: str, *, attempt: int, image: int | None = None
+    ) -> bool:
+        """Make an artifact that an earlier attempt stored this one's; false when it is gone.
+
+        ``image``: as for ``put``.
+        """
         key = job_prefix(self._attempt.tenant_id, self._attempt.job_id, attempt) + name
         try:
             data = self._attempt.patiently(lambda: self._objects.get(key))
         except ObjectMissingError:
             logger.warning("%s: %s of attempt %d is gone", self._attempt.job_id, name, attempt)
             return False
-        self.put(name, data, media_type)
+        self.put(name, data, media_type, image=image)
         return True
 
     @property

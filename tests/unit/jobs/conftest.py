@@ -44,8 +44,12 @@ class FakeArtifacts(dict[str, bytes]):
         self.context.made_of[name] = image
         return name
 
-    def take_over(self, name: str, media_type: str, *, attempt: int) -> bool:
+    def take_over(
+        self, name: str, media_type: str, *, attempt: int, image: int | None = None
+    ) -> bool:
         del media_type, attempt
+        if name in self:
+            self.context.made_of[name] = image
         return name in self
 
 

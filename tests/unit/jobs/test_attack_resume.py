@@ -90,6 +90,7 @@ def test_a_successor_goes_on_after_the_last_finished_photos(
     assert min(done for done, _, _ in heir.reports) >= 100 * at_once, "not from the beginning"
     assert comparable(result) == comparable(whole)
     assert heir.artifacts == unbroken.artifacts
+    assert heir.made_of == unbroken.made_of
 
 
 def test_what_is_not_there_or_of_other_weights_is_done_again(

@@ -137,10 +137,11 @@ def test_artifacts_of_an_earlier_attempt_are_taken_over(bench: Bench, begin: Beg
     bench.repository.claims.hand_back(context.job_id, 1, ring_again_seconds=0)
     heir, _ = begin(context.job_id)
 
-    assert heir.artifacts.take_over("photo.png", "image/png", attempt=context.attempt)
+    assert heir.artifacts.take_over("photo.png", "image/png", attempt=context.attempt, image=0)
     assert not heir.artifacts.take_over("other.png", "image/png", attempt=context.attempt)
     (kept,) = heir.artifacts.stored
     assert bench.objects.get(kept.object_key) == b"attacked"
+    assert kept.image_id == heir.inputs.images[0].id, "it goes with the image it was made of"
     assert f"/{heir.attempt}/" in kept.object_key, "the earlier attempt's place is swept"
 
 

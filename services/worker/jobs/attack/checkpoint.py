@@ -48,11 +48,15 @@ class Done:
         self.shown += delivered.crops[: SHOWN_FACES - len(self.shown)]
 
     @property
-    def artifacts(self) -> list[str]:
-        """The attacked pictures, PNGs all."""
-        names = [image.adversarial for image in self.images]
-        names += [face.adversarial for image in self.images for face in image.faces]
-        return [name for name in names if name is not None]
+    def artifacts(self) -> list[tuple[str, int]]:
+        """The attacked pictures, PNGs all, and the number of the photo that each was made of."""
+        names = [(image.adversarial, number) for number, image in enumerate(self.images)]
+        names += [
+            (face.adversarial, number)
+            for number, image in enumerate(self.images)
+            for face in image.faces
+        ]
+        return [(name, number) for name, number in names if name is not None]
 
     @property
     def delivered(self) -> AttackBatch:
@@ -73,8 +77,9 @@ class Done:
 class AttackCheckpoint:
     """Saves and restores finished work, for models with the same hash of weights."""
 
-    def __init__(self, context: JobContext, sha256: str) -> None:
+    def __init__(self, context: JobContext, sha256: str, *, of_dataset: bool) -> None:
         self._context, self._sha256 = context, sha256
+        self._of_dataset = of_dataset  # its photos are no images of the job
         self._writer = CheckpointWriter(context)
 
     def load(self) -> Done:
@@ -86,8 +91,10 @@ class AttackCheckpoint:
         if values["sha256"] != self._sha256:  # the default model was changed meanwhile
             return Done()
         done = _unpacked(load(found[_TENSORS]), values)
-        for name in done.artifacts:
-            if not self._context.artifacts.take_over(name, "image/png", attempt=values["attempt"]):
+        take_over = self._context.artifacts.take_over
+        for name, number in done.artifacts:
+            image = None if self._of_dataset else number
+            if not take_over(name, "image/png", attempt=values["attempt"], image=image):
                 return Done()
         return done
 

@@ -61,7 +61,7 @@ def run(context: JobContext, spec: AttackSpec) -> AttackResult:
     attack = build_attack(spec.attack, asks=None if spec.at == "photo" else loaded)
     setting = PhotoAttack(spec, attack, loaded, target, detect, context.check)
     photos = Photos(context, spec, loaded)
-    checkpoint = AttackCheckpoint(context, loaded.card.sha256)
+    checkpoint = AttackCheckpoint(context, loaded.card.sha256, of_dataset=spec.data is not None)
     job = _Job(context, setting, photos, checkpoint.load())
     at_once = PHOTOS_AT_ONCE[spec.at]
     for start in range(len(job.done.images), len(photos), at_once):

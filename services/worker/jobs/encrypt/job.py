@@ -15,13 +15,14 @@ from services.worker.faces.cloaking.photo_file import PhotoFile
 from services.worker.faces.copies import smallest_face
 from services.worker.faces.crops import Pixels
 from services.worker.faces.face import Corners, Face
+from services.worker.jobs.encrypt.checkpoint import EncryptCheckpoint
 from services.worker.jobs.encrypt.chosen import Chosen
 from services.worker.jobs.encrypt.delivery import deliver, hidden, untouched, with_cloaks
 from services.worker.jobs.encrypt.inputs import opened, prepare
 from services.worker.jobs.encrypt.plan import Setting
 from services.worker.jobs.encrypt.verdict import is_missable, job_verdict
 from services.worker.jobs.encrypt.whom import frame_of
-from services.worker.jobs.kit.files import store
+from services.worker.jobs.kit.files import File, store
 from services.worker.jobs.kit.models import face_detector
 from services.worker.jobs.kit.provenance import device_name, versions
 from services.worker.jobs.kit.recognizers import Roles, held_out
@@ -42,16 +43,18 @@ WARNINGS = (
 
 
 def run(context: JobContext, spec: EncryptSpec) -> EncryptResult:
-    """Cloak the faces of one job's photos."""
+    """Cloak the faces of one job's photos; each photo is kept once it is done."""
     began = time.monotonic()
     setting = prepare(context, spec)
-    images: list[EncryptedImage] = []
-    searching = faces = 0.0
-    for index in range(len(spec.images)):
-        image, seconds = _photo(context, setting, index)
-        images.append(image)
-        searching += seconds
-        faces += len(image.faces)
+    checkpoint = EncryptCheckpoint(context, setting)
+    done = checkpoint.load()
+    for index in range(len(done.images), len(spec.images)):
+        image, files, seconds = _photo(context, setting, index)
+        store(context, files)
+        done.add(image, files, seconds)
+        checkpoint.save(done)
+    images, searching = done.images, done.seconds
+    faces = sum(len(image.faces) for image in images)
     verdict = job_verdict([image.verdict for image in images])
     _refuse_less(spec, verdict, images)
     return EncryptResult(
@@ -76,8 +79,10 @@ def run(context: JobContext, spec: EncryptSpec) -> EncryptResult:
     )
 
 
-def _photo(context: JobContext, setting: Setting, index: int) -> tuple[EncryptedImage, float]:
-    """Cloak one photo; returns it and the seconds that the search took."""
+def _photo(
+    context: JobContext, setting: Setting, index: int
+) -> tuple[EncryptedImage, list[File], float]:
+    """Cloak one photo; returns its part of the result, its files and the seconds of the search."""
     spec = setting.spec
     file = opened(context, index)
     file = replace(file, notes=(*context.inputs.notes(index), *file.notes))
@@ -90,8 +95,7 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
     whom = () if setting.whom is None else (setting.whom.note,)
     if not chosen:
         image, files = untouched(spec, index, file, left, whom, smallest=smallest)
-        store(context, files)
-        return image, 0.0
+        return image, files, 0.0
     detect = face_detector(context.models, context.device).detect
     max_pixels = context.settings.max_image_pixels
     began = time.monotonic()
@@ -126,8 +130,7 @@ def _photo(context: JobContext, setting: Setting, index: int) -> tuple[Encrypted
         max_pixels=max_pixels,
         check=context.check,
     )
-    store(context, files)
-    return image, seconds
+    return image, files, seconds
 
 
 def _choose(context: JobContext, spec: EncryptSpec, index: int, photo: Pixels) -> list[Chosen]:
