@@ -4,6 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BENCH_READY := .venv/.ready-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt
+ONE_A_CORE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
 PYTHON ?= # the interpreter to build .venv with; default: the first of python3.11 … python3
 ARGS ?= # more arguments for pytest, `bauta serve` or the benchmarks
 
@@ -25,17 +26,18 @@ run: $(READY) ## serve at http://127.0.0.1:8000 until Ctrl-C
 
 test: $(READY) ## run all tests (starts private Redis, Postgres and S3 servers)
 ifeq ($(strip $(ARGS)),)
-	@# One process a core, of one thread each; then the tests that need the cores for themselves.
+	@# One process a core, of one thread each. Those with servers mostly wait: two at a time, each
+	@# process with servers of its own, and a file's tests in one, which share what the file starts.
 	@failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not integration' -n logical --maxprocesses 4 --durations=15 || failed=1; \
-	$(BIN)/python -m pytest -m integration --durations=15 || failed=1; \
+	$(ONE_A_CORE) -m 'not integration' --dist worksteal --durations=15 || failed=1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile --durations=15 || failed=1; \
 	exit $$failed
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
 test-fast: $(READY) ## run the tests that need neither servers nor patience
-	@$(BIN)/python -m pytest -m 'not slow and not integration' $(ARGS)
+	@$(ONE_A_CORE) -m 'not slow and not integration' --dist worksteal $(ARGS)
 
 lint: $(READY) ## check style, types and the walls between packages
 	@$(BIN)/ruff check .

@@ -111,9 +111,9 @@ def test_fools_on_the_same_pictures(attack: Attack, peer: Callable[[], Any], rig
             1.0,
         ),
         (
-            CW(steps=80, searches=5, learning_rate=0.01),
+            CW(steps=40, searches=5, learning_rate=0.01),
             lambda: foolbox.attacks.L2CarliniWagnerAttack(
-                binary_search_steps=5, steps=80, stepsize=0.01, initial_const=0.1
+                binary_search_steps=5, steps=40, stepsize=0.01, initial_const=0.1
             ),
             1.02,  # of two searches for one minimum
         ),

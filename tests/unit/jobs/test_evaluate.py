@@ -378,7 +378,7 @@ def test_carving_from_256_pixels_says_its_time_first_and_goes_on_after_a_stop(
         if len(parts) == stop_at:
             raise Stopped("canceled")
         parts.append((setting.side, list(fields["indices"])))
-        return attack(setting, replace(evolution, generations=0), *given, **fields)
+        return attack(setting, replace(evolution, population=8, generations=0), *given, **fields)
 
     monkeypatch.setattr(evaluate_rows, "attack_images", short)
     with pytest.raises(Stopped, match="canceled"):
