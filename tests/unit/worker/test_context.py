@@ -1,6 +1,9 @@
 """What a job may do, and what stops it."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -248,3 +251,19 @@ def a_card(weights: bytes) -> ModelCard:
         training_data={},
         training={},
     )
+
+
+@pytest.mark.parametrize("said", [None, "ACTIVE"])
+def test_threads_of_a_worker_sleep_while_they_wait_unless_told_otherwise(said: str | None) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": said} if said else {})
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import services.worker.runtime.device"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert f"OMP_WAIT_POLICY = '{said or 'PASSIVE'}'" in loaded.stderr
