@@ -39,8 +39,10 @@ from research.train.face_pictures import (
 from research.train.face_start import narrowed
 from research.train.face_targets import targets
 from services.worker.faces.copies import LONGEST_SIDE
+from services.worker.faces.crops import Pixels
 from services.worker.faces.finder import FINDER
 from services.worker.faces.network import FaceNetwork
+from services.worker.models.optimized.frozen import has_fast_bf16
 from services.worker.models.registry import BUNDLED, write_weights
 
 HELD_OUT = 0.15
@@ -59,9 +61,12 @@ class FinderConfig:
     max_lr: float = 2e-3
     weight_decay: float = 0.02
     composites: float = 0.33  # share of the examples made of pasted faces
-    faceless: float = 0.09  # share of the examples drawn without a face
-    empty: float = 0.15  # share of the cut examples cut without regard to faces
+    portraits: float = 0.15  # share of the examples cut from portraits, half of them anywhere
+    faceless: float = 0.06  # share of the examples drawn without a face
+    empty: float = 0.2  # share of the examples from crowds cut without regard to faces
+    grounds: float = 0.5  # share of the composites on a piece of a photo without faces
     masks: float = 0.4  # share of the bare portraits that are there a second time, in a mask
+    bf16: bool = False  # multiply in bfloat16
     seed: int = 1
 
 
@@ -80,7 +85,13 @@ def example_of(pictures: Pictures, config: FinderConfig, random: np.random.Gener
     if kind < config.faceless:
         ground = recolored(faceless(SIDE, random), random)
         return Example(ground, NO_BOXES, np.empty((0, 5, 2), dtype=np.float32), NO_BOXES)
-    if not pictures.bare or kind >= config.faceless + config.composites:
+    kind -= config.faceless
+    if pictures.bare and kind < config.portraits:
+        worn = pictures.masked and random.random() < 0.35
+        portrait = _one(pictures.masked if worn else pictures.bare, random)
+        return example(portrait, random, empty=0.5)
+    kind -= config.portraits
+    if not pictures.bare or kind >= config.composites:
         return example(_one(pictures.labeled, random), random, empty=config.empty)
     pieces = []
     for _ in range(random.integers(FEWEST, MOST + 1)):
@@ -88,7 +99,19 @@ def example_of(pictures: Pictures, config: FinderConfig, random: np.random.Gener
             pieces.append(_one(pictures.masked, random))
             continue
         pieces.append(_one(pictures.bare, random))
-    return composite(pieces, faceless(SIDE, random), random)
+    return composite(pieces, _ground(pictures, config, random), random)
+
+
+def _ground(pictures: Pictures, config: FinderConfig, random: np.random.Generator) -> Pixels:
+    """Return a square without faces: a piece of a crowd's photo, or drawn."""
+    for _ in range(4 if random.random() < config.grounds else 0):
+        piece = example(_one(pictures.labeled, random), random, empty=1.0)
+        # A face reaches into the square where its box does; those left out of sight do no harm.
+        low = np.maximum(piece.boxes[:, :2], 0)
+        high = np.minimum(piece.boxes[:, 2:], SIDE)
+        if not (low < high).all(1).any():
+            return piece.pixels
+    return faceless(SIDE, random)
 
 
 def _one(photos: list[FacePhoto], random: np.random.Generator) -> FacePhoto:
@@ -164,7 +187,10 @@ class Training:
         images, wanted = batch_of(pictures, self.config, random)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.step, self.config)
-        losses = loss_of(self.network(images), wanted)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
+            answer = self.network(images)
+        losses = loss_of(answer, wanted)
         self.optimizer.zero_grad(set_to_none=True)
         (losses[0] + 2 * losses[1] + 4 * losses[2]).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -251,11 +277,13 @@ def main() -> None:
     parser.add_argument("--boxes", type=Path, required=True, help="folder of face_boxes")
     parser.add_argument("--state", type=Path, required=True, help="file to continue from")
     parser.add_argument("--out", type=Path, default=BUNDLED)
-    parser.add_argument("--start", type=Path, help="weights of the first finder to start from")
+    parser.add_argument("--start", type=Path, help="weights of an earlier finder to start from")
     parser.add_argument("--steps", type=int, default=FinderConfig.steps)
     parser.add_argument("--decay", type=int, default=FinderConfig.decay)
     arguments = parser.parse_args()
-    config = FinderConfig(steps=arguments.steps, decay=arguments.decay)
+    config = FinderConfig(
+        steps=arguments.steps, decay=arguments.decay, bf16=has_fast_bf16(torch.device("cpu"))
+    )
     pictures, _ = load_pictures(arguments.data, arguments.boxes, masks=config.masks)
     start = load_file(arguments.start) if arguments.start else None
     network = train_finder(pictures, config, state=arguments.state, start=start)

@@ -65,9 +65,9 @@ def recolored(pixels: Pixels, random: np.random.Generator) -> Pixels:
     shift = float(pixels.mean()) * (1 - contrast) * gain
     image = cv2.transform(pixels.astype(np.float32), np.column_stack([mix, shift]))
     kind = random.random()
-    if kind < 0.15:
-        image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.3))
-    elif kind < 0.25:
+    if kind < 0.22:
+        image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.7))
+    elif kind < 0.32:
         noise = random.standard_normal(image.shape, np.float32)
         image = np.asarray(image + np.float32(random.uniform(2, 14)) * noise)
     made = np.clip(image, 0, 255).astype(np.uint8)
