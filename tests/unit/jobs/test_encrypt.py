@@ -145,6 +145,7 @@ def test_verification_reads_the_delivered_bytes(
         return buffer.getvalue()
 
     monkeypatch.setattr(PhotoFile, "write", corrupted)
+    context.checkpoint = None  # a job of its own
     result = job.run(context, strong)
 
     assert result.verdict == "unprotected"
@@ -198,6 +199,7 @@ def test_many_faces_of_one_photo_and_chosen_ones(context_of: Any, four_people: A
     boxes = [face.box.model_dump() for face in everyone.images[0].faces]
     assert len(boxes) >= 3
 
+    context.checkpoint = None  # a job of its own
     chosen = job.run(context, spec(faces=[boxes[1]], **settings))
 
     (face,) = chosen.images[0].faces
