@@ -17,7 +17,7 @@ def main() -> int:
         for kind in kinds:
             print(f"\n{kind}", flush=True)
             if kind not in SHOWS:
-                print("  not shown: it works on data sets of your own")
+                print("  not shown: it takes in a file of your own")
                 continue
             outcomes[kind] = SHOWS[kind](client)
     wrong = [kind for kind, right in outcomes.items() if not right]

@@ -22,7 +22,8 @@ from services.worker.jobs.attack.search import (
     logits_of,
     search,
 )
-from services.worker.jobs.kit.faces import FLOAT_BYTES, Corners, require_crops
+from services.worker.jobs.kit.budget import FLOAT_BYTES
+from services.worker.jobs.kit.faces import Corners, require_crops
 from services.worker.models.registry import LoadedModel
 from services.worker.runtime.memory import require
 from services.worker.stopping import CancelCheck, Progress

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from services.worker.faces.crops import Pixels, crop_faces, resize
 from services.worker.faces.detection import Searched, Turns
+from services.worker.jobs.kit.budget import FLOAT_BYTES
 from services.worker.jobs.kit.models import face_detector
 from services.worker.runtime.context import JobContext
 from services.worker.runtime.memory import require
@@ -15,8 +16,6 @@ from shared.problems import Problem
 from shared.results.base import FacesSearched
 from shared.specs.base import Box
 from shared.specs.faces import FacesSpec
-
-FLOAT_BYTES = 4
 
 Corners = tuple[float, float, float, float]
 
